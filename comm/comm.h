@@ -1,0 +1,75 @@
+#pragma once
+// Ranks and collectives as a table: self (one process, no MPI) and mpi.
+//
+// Collective calls are made by every rank in the same order; counts are in elements or bytes as
+// said. Memory is the host's. Inside a training step a failing peer cannot be talked to, so a
+// transport's failure there prints one line and ends all ranks (comm_abort).
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/real.h"
+
+struct comm;         // opaque
+struct comm_request; // opaque: an exchange in flight
+
+// A single process.
+int comm_self_create(struct comm **out);
+// MPI_COMM_WORLD; initialises MPI (FUNNELED, errors returned). Only in retort-worker.
+int comm_mpi_create(struct comm **out);
+// Collective. Takes NULL. Finalises MPI for the mpi kind.
+void comm_destroy(struct comm **p);
+
+int comm_rank(const struct comm *c);
+int comm_size(const struct comm *c);
+int comm_local_rank(const struct comm *c); // rank within the node
+int comm_local_size(const struct comm *c);
+const char *comm_host(const struct comm *c);
+
+// The watchdog (comm/watchdog.h) is told of every collective when one is attached; borrowed.
+struct watchdog;
+void comm_attach_watchdog(struct comm *c, struct watchdog *w);
+
+// Collective. All leave with the same code: the largest of all ranks' codes (0 when all are fine).
+// The rule between phases: every rank does its part, then agrees, then all go on or all leave.
+int comm_agree(struct comm *c, int code);
+// Collective. True when any rank says true.
+bool comm_any(struct comm *c, bool value);
+int comm_barrier(struct comm *c);
+int comm_broadcast(struct comm *c, void *data, size_t bytes, int root);
+// Collective. Every rank's `bytes` bytes, in rank order, into all[size * bytes].
+int comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all);
+// Collective. counts[size] and offsets[size] in bytes; rank root receives, others pass NULL there.
+int comm_gatherv(struct comm *c, const void *mine, size_t bytes, void *all, const size_t *counts,
+                 const size_t *offsets, int root);
+
+// Collective. data[count] becomes the sum over ranks, the same bits on every rank.
+//
+// `deterministic`: the fixed binary tree of the micro-batches. With 2^k ranks, neighbours at distance 1,
+// then 2, then 4 … add (a + b is commutative bit for bit), by recursive halving of the vector so
+// that each level moves half as much (Rabenseifner 2004 with the tree's order of distances). Ranks
+// past the largest power of two first add theirs to rank - 2^k (agrees to rounding only).
+// Otherwise: the transport's fastest all-reduce. In buckets of at most 1 MiB.
+int comm_allreduce_sum(struct comm *c, void *data, size_t count, enum real_type type,
+                       bool deterministic);
+
+// Starts an all-to-all of byte blocks: send_counts/send_offsets[size] to each rank, recv_* from each.
+// Buffers belong to the request until comm_exchange_done. Only one exchange in flight.
+int comm_exchange_start(struct comm *c, struct comm_request **out, const void *send,
+                        const size_t *send_counts, const size_t *send_offsets, void *recv,
+                        const size_t *recv_counts, const size_t *recv_offsets);
+// Makes progress without waiting; *done says whether it finished (then the request is freed and
+// *request is NULL). Not collective, but every rank must finish its own.
+int comm_exchange_test(struct comm *c, struct comm_request **request, bool *done);
+int comm_exchange_wait(struct comm *c, struct comm_request **request);
+
+// The micro-batches [*first, *last) of `rank` of `size` out of `total`: the range [0, total) splits
+// at a + ceil((b - a) / 2), larger parts first, to depth k for 2^k ranks; for other sizes, an even
+// split. Not collective.
+void comm_microbatch_range(int64_t total, int rank, int size, int64_t *first, int64_t *last);
+// Where the tree splits [a, b).
+int64_t comm_tree_split(int64_t a, int64_t b);
+
+// Prints nothing; ends every rank at once with `code`.
+_Noreturn void comm_abort(struct comm *c, int code);

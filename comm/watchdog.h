@@ -1,0 +1,28 @@
+#pragma once
+// What a rank is doing, in a small file of its own, and a thread that ends a hanging run.
+//
+// ranks/<r>.state is a fixed-size text file, mapped and rewritten in place (no system call a
+// collective): rank, host, pid, stage, step, the last 8 collectives (name, bytes, state) and when.
+// When a collective lasts longer than `timeout_s`, the thread prints one line naming the collective,
+// the step and the ranks that have not arrived (from their files), and ends the process.
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct watchdog; // opaque
+
+// `folder` holds the state files (created). Not collective.
+int watchdog_create(struct watchdog **out, const char *folder, int rank, int size,
+                    const char *host, double timeout_s);
+// Marks the rank as having left (`code` in the file), stops the thread. Takes NULL.
+void watchdog_destroy(struct watchdog **p, int code);
+// Named phases ("teacher", "logits view 3") and the step: what the rank did last. Cheap. A NULL
+// watchdog is accepted by all three.
+void watchdog_phase(struct watchdog *w, const char *phase);
+void watchdog_step(struct watchdog *w, int64_t step);
+void watchdog_enter(struct watchdog *w, const char *collective, size_t bytes);
+void watchdog_leave(struct watchdog *w);
+
+// One line of what a rank did last, from its file, for a launcher that saw it die:
+// "rank 1 on node7 (pid 123): student step 412, in all-reduce of 7.5 MB for 2.1 s".
+int watchdog_describe(const char *folder, int rank, char *out, size_t out_bytes);

@@ -1,0 +1,161 @@
+#pragma once
+// A network engine: a table of functions over whole networks, on one device.
+//
+// Engines: reference (plain C, double), cpu (oneDNN, f32), later cuda. An engine owns a queue and
+// memory. Calls are asynchronous on the queue where the device has one; engine_synchronize waits.
+// Arenas, inputs, logits and stored teacher logits live in engine memory, in the engine's real type
+// (`engine_real`); for host engines that is ordinary memory. What changes from step to step is read
+// from a struct step_scalars in engine memory when the work runs, so that a captured step replays.
+// Nothing allocates in the step loop. None of this is collective: sums across ranks are the
+// worker's, told by `on_ready` which ranges of the gradient arena are final.
+//
+// Return values are retort_codes; the message has been printed.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arith/augment.h"
+#include "base/real.h"
+#include "models/graph.h"
+
+struct engine;  // opaque: device, queue, threads
+struct network; // opaque: one graph on one engine, with its buffers
+struct input;   // opaque: a batch of augmented, normalised pictures; networks may share one
+
+struct engine_options {
+    const char *device; // "reference", "cpu"
+    int threads;        // of this rank
+    int local_rank;     // picks a GPU
+    int64_t precision;  // enum precision_kind, resolved
+    bool deterministic;
+};
+
+// One step's scalars, in engine memory (engine_alloc), written by engine_upload.
+struct step_scalars {
+    double lr;
+    double ema_decay;             // of this update, warm-up included
+    double bias1, bias2;          // AdamW: 1 - beta^t, in double
+    double inverse_batch;         // 1 / global batch of this step
+};
+
+// ---- the device
+int engine_open(struct engine **out, const struct engine_options *options);
+void engine_close(struct engine **p); // takes NULL
+enum real_type engine_real(const struct engine *e);
+const char *engine_name(const struct engine *e);
+// "AMD EPYC (2 threads, oneDNN 2.6.3, avx512_core)": stored with results. Borrowed.
+const char *engine_describe(const struct engine *e);
+// Zero-filled, 64-byte aligned; NULL with a message when there is none.
+void *engine_alloc(struct engine *e, size_t bytes);
+void engine_free(struct engine *e, void *p);
+int engine_upload(struct engine *e, void *to, const void *from, size_t bytes);   // host -> engine
+int engine_download(struct engine *e, void *to, const void *from, size_t bytes); // synchronises
+int engine_synchronize(struct engine *e);
+// Arena conversions between host f32 (files) and the engine's real type.
+int engine_from_f32(struct engine *e, void *to, const float *from, size_t count);
+int engine_to_f32(struct engine *e, float *to, const void *from, size_t count);
+
+// ---- pictures
+struct picture_format {
+    int height, width;
+    double mean[3], deviation[3]; // of pixels in [0, 1]
+};
+// Where a batch's samples come from: rows slot[i] of `pixels` [*, height, width, 3] u8.
+struct picture_batch {
+    const uint8_t *pixels;    // engine memory
+    const int64_t *slot;      // host, [count]
+    const int64_t *sample_id; // host, [count]; keys the augmentation
+    int count;
+    enum augment_kind augment;
+    uint64_t seed;
+    enum random_domain domain;
+    uint32_t view;
+};
+int input_create(struct input **out, struct engine *e, const struct picture_format *format,
+                 int max_count);
+void input_destroy(struct input **p); // takes NULL
+// Crop, flip, normalise (a 3 × 256 table made in double on the host) into the engine's layout.
+// digests[count] (host, may be NULL): XXH3-64 of each picture's augmented u8 pixels [H, W, 3].
+int input_load(struct input *in, const struct picture_batch *batch, uint64_t *digests);
+// Raw values in place of pictures, for tests: host f64 [count, C, H, W].
+int input_load_values(struct input *in, const double *values, int count);
+
+// ---- a network
+struct network_options {
+    int max_batch;      // samples of one forward
+    bool training;      // false: forward only, less memory
+    const char *plan;   // engine plan to use (network_plan's text), or NULL: choose by timing
+};
+int network_create(struct network **out, struct engine *e, const struct graph *g,
+                   const struct network_options *options);
+void network_destroy(struct network **p); // takes NULL
+// The choices that affect bits (algorithm of each layer), as text; stored in checkpoints and given
+// to the other ranks. The caller frees.
+int network_plan(const struct network *n, char **out);
+// Bytes held: activations, packed weights, workspaces.
+size_t network_memory(const struct network *n);
+
+// Takes weights and running statistics from an arena (engine memory, [graph total]); call after
+// every update. The arena is read during forward/backward too: it stays alive, unchanged until then.
+int network_set_weights(struct network *n, const void *arena);
+enum forward_mode {
+    FORWARD_TRAIN, // BatchNorm by the micro-batch's statistics, kept for backward
+    FORWARD_EVAL,  // BatchNorm by running statistics
+};
+int network_forward(struct network *n, const struct input *in, enum forward_mode mode);
+// [count, classes] of the last forward, engine memory and real type; valid until the next one.
+void *network_logits(struct network *n);
+
+// ---- the loss
+enum loss_sum { LOSS_TOTAL, LOSS_CE, LOSS_KD, LOSS_TOP1, LOSS_TOP5, LOSS_SUMS };
+struct loss_spec {
+    int64_t kind, reduction; // enum distill_kind, enum reduction_kind
+    double temperature, alpha, label_smoothing;
+};
+struct loss_targets {
+    const int32_t *labels;    // engine memory: the split's labels, indexed by sample id
+    const uint16_t *teacher;  // engine memory, f16 [*, classes] indexed by sample id; NULL: no teacher
+    const int64_t *sample_id; // host, [count]
+    int count;
+};
+// Loss of the last forward and d loss / d logits, scaled by scalars->inverse_batch so that gradients of micro-batches
+// add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows (not yet divided by the batch).
+// A FORWARD_EVAL forward may be followed by this too (no gradient is kept then).
+int network_loss(struct network *n, const struct loss_targets *targets,
+                 const struct loss_spec *spec, const struct step_scalars *scalars, double *sums);
+
+// ---- gradients
+// Called on the host when [begin, end) of the gradient arena is final for this backward (ordered on
+// the engine's queue); ranges are disjoint and cover [0, total).
+struct ready_callback {
+    int (*ready)(void *context, size_t begin, size_t end);
+    void *context;
+};
+// gradients[total] (engine memory) = d loss / d parameters of this micro-batch; in the statistics'
+// range, count / global batch × the micro-batch's mean and unbiased variance. Overwrites.
+// `on_ready` may be NULL.
+int network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
+                     const struct ready_callback *on_ready);
+// to[i] += from[i], i < count: nodes of the micro-batch tree.
+int engine_add(struct engine *e, void *to, const void *from, size_t count);
+int engine_zero(struct engine *e, void *p, size_t bytes);
+
+// ---- the update
+struct optimizer_spec {
+    int64_t kind; // enum optimizer_kind
+    double momentum, weight_decay, beta1, beta2, epsilon;
+    bool nesterov;
+};
+struct arenas { // engine memory, [graph total] each but the moments [graph trainable]
+    void *weights, *gradients, *moment1, *moment2, *ema; // moment2: AdamW only; ema may be NULL
+};
+// One pass: parameters by the optimizer, running statistics by momentum 0.1 towards the gradient
+// arena's, then the EMA of both (base/arith/optimizer.h).
+int engine_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
+                  const struct optimizer_spec *spec, const struct step_scalars *scalars);
+// *finite = no NaN or infinity in values[count] (real type).
+int engine_all_finite(struct engine *e, const void *values, size_t count, bool *finite);
+// Teacher logits of the last forward as f16 into host [count, classes]; RETORT_NUMERIC when a value does not
+// fit f16.
+int network_logits_f16(struct network *n, uint16_t *out);
