@@ -1,0 +1,113 @@
+#pragma once
+// What the engines on ordinary memory share: memory, pictures, loss, update.
+//
+// An engine here supplies its network (create, destroy, plan, memory, set_weights, forward, logits,
+// backward) and its open; HOST_ENGINE_OPS fills in the rest of its table. Calls run on the calling
+// thread and are done when they return; `threads` OpenMP threads share element-wise work, whose
+// bits do not depend on their number.
+//
+// A host engine's open:
+//     struct cpu_engine *e = calloc(1, sizeof(*e));      // begins with struct host_engine
+//     host_engine_init(&e->host, &cpu_ops, REAL_F32, options->threads, "oneDNN 2.6.3,
+//     avx512_core"); *out = &e->host.base;
+// its network begins with struct host_network, and its forward takes struct host_input's values:
+//     const struct host_input *pictures = host_input_of(in);
+
+#include "models/engine_ops.h"
+
+struct host_engine {
+    struct engine base;
+    enum real_type real; // of arenas, inputs and logits
+    int threads;
+    char description[160]; // "AMD EPYC (2 threads, <detail>)"
+};
+
+// Fills every field; `detail` names what computes ("oneDNN 2.6.3, avx512_core").
+void host_engine_init(struct host_engine *e, const struct engine_ops *ops, enum real_type real,
+                      int threads, const char *detail);
+static inline struct host_engine *host_engine_of(const struct engine *e)
+{
+    return (struct host_engine *)(uintptr_t)e;
+}
+
+struct host_input {
+    struct input base;
+    struct host_engine *engine; // borrowed
+    struct picture_format format;
+    int max_count, count; // count: of the last load
+    void *values;         // owned; [max_count, 3, height, width], engine's real type
+    void *table;          // owned; [3, 256]: pixel value -> normalised value, real type
+    uint8_t *scratch;     // owned; augmented u8 pixels, a picture for each thread
+};
+static inline const struct host_input *host_input_of(const struct input *in)
+{
+    return (const struct host_input *)in;
+}
+
+// What the shared loss needs of a network. The engine's create sets graph, engine, training and the
+// buffers, its forward sets count, mode and clears has_loss; its backward reads logit_gradients.
+struct host_network {
+    struct network base;
+    struct host_engine *engine; // borrowed
+    const struct graph *graph;  // borrowed; outlives the network
+    bool training;
+    int max_batch;
+    int count;              // of the last forward
+    enum forward_mode mode; // of the last forward
+    bool has_loss;          // network_loss has filled logit_gradients since the last forward
+    void *logits;           // [max_batch, classes], real type, plain rows
+    void *logit_gradients;  // [max_batch, classes], real type; NULL unless training
+};
+static inline struct host_network *host_network_of(const struct network *n)
+{
+    return (struct host_network *)(uintptr_t)n;
+}
+// Checks that the input fits the network (picture size, count <= max_batch, training for
+// FORWARD_TRAIN) and sets count, mode, has_loss: the first call of each forward.
+int host_forward_begin(struct host_network *n, const struct input *in, enum forward_mode mode);
+// Checks that a FORWARD_TRAIN and a loss came before: the first call of each backward.
+int host_backward_begin(struct host_network *n);
+
+// ---- the shared calls (models/engine.h says what each does)
+enum real_type host_real(const struct engine *e);
+const char *host_describe(const struct engine *e);
+void *host_alloc(struct engine *e, size_t bytes);
+void host_free(struct engine *e, void *p);
+int host_copy(struct engine *e, void *to, const void *from, size_t bytes);
+int host_synchronize(struct engine *e);
+int host_from_f32(struct engine *e, void *to, const float *from, size_t count);
+int host_to_f32(struct engine *e, float *to, const void *from, size_t count);
+int host_add(struct engine *e, void *to, const void *from, size_t count);
+int host_zero(struct engine *e, void *p, size_t bytes);
+int host_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
+                const struct optimizer_spec *spec, const struct step_scalars *scalars);
+int host_all_finite(struct engine *e, const void *values, size_t count, bool *finite);
+int host_input_create(struct input **out, struct engine *e, const struct picture_format *format,
+                      int max_count);
+void host_input_destroy(struct input *in);
+int host_input_load(struct input *in, const struct picture_batch *batch, uint64_t *digests);
+int host_input_load_values(struct input *in, const double *values, int count);
+void *host_network_logits(struct network *n);
+int host_network_loss(struct network *n, const struct loss_targets *targets,
+                      const struct loss_spec *spec, const struct step_scalars *scalars,
+                      double *sums);
+int host_network_logits_f16(struct network *n, uint16_t *out);
+
+#define HOST_ENGINE_OPS                                                                            \
+    .real = host_real, .describe = host_describe, .alloc = host_alloc, .free = host_free,          \
+    .upload = host_copy, .download = host_copy, .synchronize = host_synchronize,                   \
+    .from_f32 = host_from_f32, .to_f32 = host_to_f32, .add = host_add, .zero = host_zero,          \
+    .update = host_update, .all_finite = host_all_finite, .input_create = host_input_create,       \
+    .input_destroy = host_input_destroy, .input_load = host_input_load,                            \
+    .input_load_values = host_input_load_values, .network_logits = host_network_logits,            \
+    .network_loss = host_network_loss, .network_logits_f16 = host_network_logits_f16
+
+// ---- helpers of host engines
+// A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.
+void *host_calloc(size_t bytes);
+// Calls work(context, begin, end) on at most `threads` threads, over [0, count) cut in equal parts
+// of at least `grain` items, in multiples of 16.
+void host_parallel(int threads, size_t count, size_t grain,
+                   void (*work)(void *context, size_t begin, size_t end), void *context);
+// "AMD EPYC", from /proc/cpuinfo.
+void host_processor(char *out, size_t out_bytes);
