@@ -105,9 +105,9 @@ int host_network_logits_f16(struct network *n, uint16_t *out);
 // ---- helpers of host engines
 // A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.
 void *host_calloc(size_t bytes);
-// Calls work(context, begin, end) on at most `threads` threads, over [0, count) cut in equal parts
-// of at least `grain` items, in multiples of 16.
+// Calls work(context, part, begin, end) on at most `threads` threads, part < threads, over [0,
+// count) cut in equal parts that are multiples of `grain` items (the last one may be shorter).
 void host_parallel(int threads, size_t count, size_t grain,
-                   void (*work)(void *context, size_t begin, size_t end), void *context);
+                   void (*work)(void *context, int part, size_t begin, size_t end), void *context);
 // "AMD EPYC", from /proc/cpuinfo.
 void host_processor(char *out, size_t out_bytes);
