@@ -1,0 +1,178 @@
+#include "hdf5_tools/pack.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "data/dataset.h"
+#include "hdf5_tools/decode_job.h"
+#include "hdf5_tools/image_folder.h"
+#include "hdf5_tools/source.h"
+
+static int default_threads(void)
+{
+    cpu_set_t cores;
+    int count = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+    return count > 0 ? count : 1;
+}
+
+// Refuses at once what would be refused after the work: a missing folder, and a destination that is
+// something else than a file of ours (the two arguments may have been swapped).
+static int check_output(const char *output)
+{
+    struct stat status;
+    if (stat(output, &status) == 0) {
+        if (!S_ISREG(status.st_mode))
+            return FAIL(RETORT_WRITE, "cannot write %s: it is no regular file", output);
+        if (status.st_size > 0 && !h5file_is_ours(output))
+            return FAIL(RETORT_WRITE, "%s exists and is not a file of retort's; remove it first",
+                        output);
+    }
+    char folder[PATH_CAPACITY];
+    const char *slash = strrchr(output, '/');
+    if (strlen(output) >= sizeof folder)
+        return FAIL(RETORT_WRITE, "cannot write %s: the name is too long", output);
+    if (!slash)
+        strcpy(folder, ".");
+    else if (slash == output)
+        strcpy(folder, "/");
+    else {
+        memcpy(folder, output, (size_t)(slash - output));
+        folder[slash - output] = '\0';
+    }
+    if (access(folder, W_OK | X_OK) != 0)
+        return FAIL(RETORT_WRITE, "cannot write into %s: %s", folder, strerror(errno));
+    return RETORT_OK;
+}
+
+static bool signal_waits(void)
+{
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1 ||
+           sigismember(&pending, SIGHUP) == 1;
+}
+
+// Moves blocks from the decoding threads to the file.
+static int write_blocks(struct dataset_writer *writer, struct decode_job *job, int64_t total)
+{
+    struct progress progress;
+    progress_init(&progress, "packing", total);
+    int rc;
+    int64_t done = 0;
+    for (;;) {
+        struct decode_block *block;
+        TRY(decode_job_take(job, &block));
+        if (!block)
+            break;
+        TRY(dataset_writer_put(writer, block->split, block->first, block->count, block->pixels,
+                               block->labels));
+        done += block->count;
+        decode_job_return(job, block);
+        progress_update(&progress, done, NULL);
+        TRY_ELSE(!signal_waits(), RETORT_STOPPED, "interrupted: nothing is left behind");
+    }
+fail:
+    progress_end(&progress);
+    return rc;
+}
+
+static int write_file(const struct pack_options *o, const struct decode_settings *settings)
+{
+    const struct image_folder *f = settings->folder;
+    struct dataset_header header = {
+        .count = {f->count[SPLIT_TRAIN], f->count[SPLIT_VAL]},
+        .height = settings->height,
+        .width = settings->width,
+        .class_count = f->class_count,
+        .class_ids = (const char *const *)f->class_ids,
+        .class_names = (const char *const *)f->class_names,
+        .source = o->source,
+        .seed = o->seed,
+    };
+    struct dataset_writer *writer = NULL;
+    struct decode_job *job = NULL;
+    int rc;
+    TRY(dataset_writer_create(&writer, o->output, &header));
+    TRY(decode_job_start(&job, settings));
+    TRY(write_blocks(writer, job, f->count[SPLIT_TRAIN] + f->count[SPLIT_VAL]));
+    TRY(dataset_writer_commit(&writer));
+fail:
+    decode_job_finish(&job);
+    dataset_writer_discard(&writer);
+    return rc;
+}
+
+// Signals that end the process wait while a partial file is there, so that it is removed first.
+static int write_file_masked(const struct pack_options *o, const struct decode_settings *settings)
+{
+    sigset_t ending, before;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &ending, &before);
+    int rc = write_file(o, settings);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+static void print_summary(const struct pack_options *o, const struct pack_summary *s)
+{
+    char size[32], time[32];
+    format_bytes((double)file_size(o->output), size, sizeof size);
+    format_duration(s->seconds, time, sizeof time);
+    double pictures = (double)(s->train_count + s->val_count);
+    log_info(
+        "%s: %lld train and %lld val pictures of %d classes, %d x %d, %s; packed in %s (%.0f "
+        "pictures/s)",
+        o->output, (long long)s->train_count, (long long)s->val_count, s->class_count, s->width,
+        s->height, size, time, pictures / (s->seconds > 0 ? s->seconds : 1));
+    if (s->skipped_count > 0)
+        log_warn("%lld pictures could not be decoded and were left out",
+                 (long long)s->skipped_count);
+}
+
+int pack(const struct pack_options *o, struct pack_summary *out)
+{
+    double start = clock_seconds();
+    struct source source = {0};
+    struct image_folder folder = {0};
+    struct pack_summary summary = {0};
+    struct decode_settings settings = {.source = &source,
+                                       .folder = &folder,
+                                       .size = o->size,
+                                       .height = o->size,
+                                       .width = o->size,
+                                       .seed = o->seed,
+                                       .threads = o->threads > 0 ? o->threads : default_threads()};
+    int rc;
+    TRY(check_output(o->output));
+    TRY(source_read(&source, o->source, image_folder_wants));
+    TRY(image_folder_read(&folder, &source));
+    for (enum dataset_split s = SPLIT_TRAIN; o->skip_bad && s < SPLIT_COUNT; s++)
+        TRY(decode_drop_bad(&source, &folder, s, settings.threads, &summary.skipped_count));
+    TRY(image_folder_check_classes(&folder, &source));
+    if (o->size == 0)
+        TRY(decode_first_size(&source, &folder, SPLIT_TRAIN, &settings.height, &settings.width));
+    TRY(write_file_masked(o, &settings));
+    summary.train_count = folder.count[SPLIT_TRAIN];
+    summary.val_count = folder.count[SPLIT_VAL];
+    summary.class_count = folder.class_count;
+    summary.height = settings.height;
+    summary.width = settings.width;
+    summary.seconds = clock_seconds() - start;
+    print_summary(o, &summary);
+    if (out)
+        *out = summary;
+fail:
+    image_folder_free(&folder);
+    source_free(&source);
+    return rc;
+}
