@@ -80,6 +80,8 @@ struct recipe {
 void recipe_defaults(struct recipe *r);
 // Defaults, then the file. RETORT_INPUT: no such file; RETORT_USAGE: anything wrong inside.
 int recipe_load(struct recipe *r, const char *path);
+// The same from a text; `name` stands in for the file's in messages.
+int recipe_from_text(struct recipe *r, const char *name, const char *text);
 // "teacher.optimizer.lr=0.1"
 int recipe_set(struct recipe *r, const char *assignment);
 // Checks what single ranges cannot (warm-up longer than the schedule, student without logits, …) and

@@ -1,0 +1,83 @@
+// retort-worker: one rank. Started by `retort` through mpirun; not for typing by hand.
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "worker/bench.h"
+#include "worker/eval_checkpoint.h"
+#include "worker/run.h"
+
+static const char USAGE[] = "retort-worker is started by `retort`; try `retort --help`\n";
+
+static const char *device_of(const char *asked)
+{
+    return strcmp(asked, "auto") == 0 ? "cpu" : asked;
+}
+
+static int whole_number(const char *text, int *out)
+{
+    char *end = NULL;
+    long value = strtol(text, &end, 10);
+    *out = (int)value;
+    if (end == text || *end != '\0' || value < 0 || value > 1 << 30)
+        return FAIL(RETORT_USAGE, "not a whole number: %s", text);
+    return RETORT_OK;
+}
+
+// run FOLDER --device D --stages LIST
+static int main_run(struct comm *comm, int argc, char **argv, bool *agreed)
+{
+    const char *device = "auto", *stages = "";
+    for (int i = 3; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--device") == 0)
+            device = argv[i + 1];
+        else if (strcmp(argv[i], "--stages") == 0)
+            stages = argv[i + 1];
+    }
+    return run_stages(comm, argv[2], device_of(device), stages, agreed);
+}
+
+// eval CHECKPOINT DATA raw|ema train|val JSON DEVICE THREADS
+static int main_eval(struct comm *comm, char **argv, bool *agreed)
+{
+    struct eval_request request = {
+        .checkpoint = argv[2],
+        .data = argv[3],
+        .ema = strcmp(argv[4], "ema") == 0,
+        .split = strcmp(argv[5], "train") == 0 ? SPLIT_TRAIN : SPLIT_VAL,
+        .as_json = strcmp(argv[6], "1") == 0,
+        .device = device_of(argv[7]),
+    };
+    int rc = whole_number(argv[8], &request.threads);
+    return rc ? rc : eval_checkpoint(comm, &request, agreed);
+}
+
+static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
+{
+    if (argc >= 3 && strcmp(argv[1], "run") == 0)
+        return main_run(comm, argc, argv, agreed);
+    if (argc == 9 && strcmp(argv[1], "eval") == 0)
+        return main_eval(comm, argv, agreed);
+    if (argc == 9 && strcmp(argv[1], "bench") == 0)
+        return bench_main(comm, argv + 2, agreed);
+    (void)fputs(USAGE, stderr);
+    *agreed = true;
+    return RETORT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    struct comm *comm = NULL;
+    bool agreed = false;
+    int rc = comm_mpi_create(&comm);
+    if (rc != RETORT_OK)
+        return rc;
+    log_set_rank(comm_rank(comm), comm_size(comm), comm_host(comm));
+    rc = dispatch(comm, argc, argv, &agreed);
+    if (rc != RETORT_OK && !agreed)
+        comm_abort(comm, rc); // peers may wait for us in a collective
+    comm_destroy(&comm);
+    return rc;
+}

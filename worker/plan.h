@@ -1,0 +1,13 @@
+#pragma once
+// Engine plans: which algorithm each layer uses. They change bits, so they are chosen once.
+//
+// Where a plan comes from, first hit: the stage's plan.txt in the run folder (what the run began
+// with); the machine's cache (~/.cache/retort/plans, keyed by everything that matters, so that runs
+// on one machine agree); timing by rank 0. Whatever was used is in plan.txt before step 1.
+
+#include "worker/rank.h"
+
+// Collective. The network of a stage for micro-batches of up to max_batch, and its plan (the
+// caller's to free).
+int plan_network(struct network **out, char **plan, struct rank *rank, const struct graph *graph,
+                 int max_batch, enum stage stage);

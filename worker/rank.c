@@ -1,0 +1,112 @@
+#include "worker/rank.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+static volatile sig_atomic_t stop_signalled;
+
+static void on_stop(int signal_number)
+{
+    (void)signal_number;
+    stop_signalled = 1;
+}
+
+void stop_signal_install(void)
+{
+    struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGUSR1, &action, NULL);
+}
+
+bool stop_requested(const struct rank *r)
+{
+    char path[PATH_CAPACITY];
+    if (stop_signalled)
+        return true;
+    return rank_is_first(r) && path_join(path, r->folder, "stop-requested") == RETORT_OK &&
+           file_exists(path);
+}
+
+int rank_agree(struct rank *r, int code)
+{
+    int all = comm_agree(r->comm, code);
+    if (all != RETORT_OK)
+        r->agreed = true;
+    return all;
+}
+
+static int open_folder(struct rank *r, const char *folder)
+{
+    char path[PATH_CAPACITY];
+    int rc = RETORT_OK;
+    TRY(path_join(path, folder, "log.txt"));
+    TRY(log_open(path));
+    TRY(path_join(path, folder, "ranks"));
+    TRY(watchdog_create(&r->watchdog, path, comm_rank(r->comm), comm_size(r->comm),
+                        comm_host(r->comm), r->recipe.run.watchdog_s));
+    comm_attach_watchdog(r->comm, r->watchdog);
+    TRY(metrics_create(&r->metrics, folder, rank_is_first(r)));
+fail:
+    return rc;
+}
+
+static int open_engine(struct rank *r, const char *device)
+{
+    struct engine_options options = {
+        .device = device,
+        .threads = (int)r->recipe.run.threads,
+        .local_rank = comm_local_rank(r->comm),
+        .precision = r->recipe.run.precision,
+        .deterministic = r->recipe.run.deterministic,
+    };
+    return engine_open(&r->engine, &options);
+}
+
+static int open_data(struct rank *r)
+{
+    int rc = RETORT_OK;
+    watchdog_phase(r->watchdog, "reading data");
+    TRY(rank_agree(r, dataset_open(&r->dataset, r->recipe.data.path)));
+    TRY(rank_agree(r, shard_open(&r->train, r->comm, &r->dataset, SPLIT_TRAIN)));
+    TRY(rank_agree(r, shard_open(&r->val, r->comm, &r->dataset, SPLIT_VAL)));
+fail:
+    return rc;
+}
+
+int rank_open(struct rank *r, struct comm *comm, const char *folder, const char *device)
+{
+    char path[PATH_CAPACITY];
+    int rc = RETORT_OK;
+    memset(r, 0, sizeof *r);
+    r->comm = comm;
+    r->dataset.file.id = -1;
+    TRY(rank_agree(r, path_join(r->folder, folder, "")));
+    r->folder[strlen(r->folder) - 1] = '\0'; // without the slash
+    TRY(rank_agree(r, path_join(path, folder, "recipe.yaml")));
+    TRY(rank_agree(r, recipe_load(&r->recipe, path)));
+    TRY(rank_agree(r, open_folder(r, folder)));
+    TRY(rank_agree(r, open_engine(r, device)));
+    TRY(open_data(r));
+    log_info("%d rank%s on %s; %lld training and %lld validation pictures, %d classes",
+             comm_size(comm), comm_size(comm) == 1 ? "" : "s", engine_describe(r->engine),
+             (long long)r->dataset.count[SPLIT_TRAIN], (long long)r->dataset.count[SPLIT_VAL],
+             r->dataset.class_count);
+fail:
+    return rc;
+}
+
+void rank_close(struct rank *r, int code)
+{
+    shard_close(&r->val);
+    shard_close(&r->train);
+    dataset_close(&r->dataset);
+    engine_close(&r->engine);
+    metrics_destroy(&r->metrics);
+    comm_attach_watchdog(r->comm, NULL);
+    watchdog_destroy(&r->watchdog, code);
+    log_close();
+}

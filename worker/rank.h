@@ -1,0 +1,42 @@
+#pragma once
+// What one rank has at hand through a whole run: its peers, engine, data, folder and clocks.
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/recipe.h"
+#include "comm/comm.h"
+#include "comm/watchdog.h"
+#include "data/dataset.h"
+#include "data/shard.h"
+#include "models/engine.h"
+#include "worker/metrics.h"
+
+struct rank {
+    char folder[PATH_CAPACITY]; // the run folder
+    struct recipe recipe;
+    struct comm *comm;         // borrowed from main
+    struct watchdog *watchdog; // owned
+    struct engine *engine;     // owned
+    struct dataset dataset;    // open
+    struct shard *train, *val; // owned
+    struct metrics *metrics;   // owned; rank 0 writes, the others have one that does nothing
+    bool agreed;               // the code on its way out is every rank's
+};
+
+// Collective. Opens everything: recipe.yaml of the folder, logger, engine, data set and both
+// shards. `device` as of the command line, not "auto". On failure close it all the same.
+int rank_open(struct rank *r, struct comm *comm, const char *folder, const char *device);
+// Takes a half-open one. `code`: what the run ends with.
+void rank_close(struct rank *r, int code);
+
+// Collective. Ends a phase: every rank leaves with the same code.
+int rank_agree(struct rank *r, int code);
+static inline bool rank_is_first(const struct rank *r)
+{
+    return comm_rank(r->comm) == 0;
+}
+
+// Set by SIGUSR1, which the launcher sends for INT and TERM too.
+void stop_signal_install(void);
+bool stop_requested(const struct rank *r); // the signal, or the folder's stop file (rank 0 looks)

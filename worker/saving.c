@@ -1,0 +1,234 @@
+#include "worker/saving.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+void progress_state_free(struct progress_state *s)
+{
+    json_decref(s->results);
+    s->results = NULL;
+}
+
+int trainer_sum_epoch(struct trainer *t, struct epoch_sums *all)
+{
+    int size = comm_size(t->rank->comm), rc = RETORT_OK;
+    struct epoch_sums *each = calloc((size_t)size, sizeof *each);
+    if (!each)
+        return FAIL(RETORT_MEMORY, "no memory for the sums of %d ranks", size);
+    TRY(comm_allgather(t->rank->comm, &t->epoch, sizeof t->epoch, each));
+    *all = (struct epoch_sums){.samples = t->epoch.samples, .seconds = t->epoch.seconds};
+    for (int r = 0; r < size; r++)
+        for (int i = 0; i < LOSS_SUMS; i++)
+            all->sums[i] += each[r].sums[i];
+fail:
+    free(each);
+    return rc;
+}
+
+static json_t *state_json(const struct trainer *t, const struct progress_state *s,
+                          const struct epoch_sums *sums)
+{
+    json_t *epoch_sums = json_array();
+    for (int i = 0; i < LOSS_SUMS; i++)
+        json_array_append_new(epoch_sums, json_real(sums->sums[i]));
+    return json_pack(
+        "{s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:I,s:s,s:o,s:f,s:f}", "stage",
+        stage_name(t->stage), "arch", t->graph->arch, "step", (json_int_t)t->step, "epoch",
+        (json_int_t)s->epoch, "epoch_step", (json_int_t)s->epoch_step, "finished", (int)s->finished,
+        "best_top1", s->best_top1, "best_step", (json_int_t)s->best_step, "seconds", s->seconds,
+        "samples", s->samples, "teacher", s->teacher, "results", s->results, "metrics_bytes",
+        (json_int_t)metrics_bytes(t->rank->metrics), "plan", t->plan, "epoch_sums", epoch_sums,
+        "epoch_samples", sums->samples, "epoch_seconds", sums->seconds);
+}
+
+static char *layout_json(const struct graph *g)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < g->param_count; i++) {
+        const struct param *p = &g->params[i];
+        json_t *shape = json_array();
+        for (int d = 0; d < p->rank; d++)
+            json_array_append_new(shape, json_integer(p->dims[d]));
+        json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I}", "name", p->name, "shape", shape,
+                                              "offset", (json_int_t)p->offset, "count",
+                                              (json_int_t)p->count));
+    }
+    char *text = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
+    return text;
+}
+
+static char *classes_json(const struct dataset *d)
+{
+    json_t *list = json_array();
+    for (int c = 0; c < d->class_count; c++) {
+        char *name = NULL;
+        if (dataset_class_name(d, c, &name) == RETORT_OK)
+            json_array_append_new(list, json_string(name));
+        free(name);
+    }
+    char *text = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
+    return text;
+}
+
+// A host copy of an arena of engine memory; NULL for NULL.
+static int fetch_arena(const struct trainer *t, void **out, const void *arena, size_t count)
+{
+    size_t bytes = count * real_bytes(engine_real(t->rank->engine));
+    if (!arena)
+        return RETORT_OK;
+    *out = malloc(bytes);
+    if (!*out)
+        return FAIL(RETORT_MEMORY, "no memory for a checkpoint");
+    return engine_download(t->rank->engine, *out, arena, bytes);
+}
+
+static int collect_checkpoint(struct checkpoint *c, struct trainer *t,
+                              const struct progress_state *s, const struct epoch_sums *sums)
+{
+    int rc = RETORT_OK;
+    c->real = engine_real(t->rank->engine);
+    c->total = t->graph->total;
+    c->trainable = t->graph->trainable;
+    TRY(fetch_arena(t, &c->weights, t->arenas.weights, c->total));
+    TRY(fetch_arena(t, &c->ema, t->arenas.ema, c->total));
+    TRY(fetch_arena(t, &c->moment1, t->arenas.moment1, c->trainable));
+    TRY(fetch_arena(t, &c->moment2, t->arenas.moment2, c->trainable));
+    c->state = state_json(t, s, sums);
+    c->layout = layout_json(t->graph);
+    c->classes = classes_json(&t->rank->dataset);
+    c->dataset = strdup(t->rank->dataset.fingerprint);
+    TRY(recipe_to_text(&t->rank->recipe, &c->recipe));
+    TRY_ELSE(c->state && c->layout && c->classes && c->dataset, RETORT_MEMORY,
+             "no memory for a checkpoint");
+fail:
+    return rc;
+}
+
+static int save_files(struct trainer *t, const struct progress_state *s,
+                      const struct epoch_sums *sums, bool is_best)
+{
+    char folder[PATH_CAPACITY];
+    struct checkpoint c = {0};
+    int rc = RETORT_OK;
+    TRY(stage_folder(folder, t->rank, t->stage));
+    TRY(collect_checkpoint(&c, t, s, sums));
+    TRY(checkpoint_write(folder, t->step, &c, t->rank->recipe.run.keep_checkpoints));
+    if (is_best)
+        TRY(checkpoint_link(folder, t->step, "best.h5"));
+    TRY(checkpoint_link(folder, t->step, "last.h5"));
+fail:
+    checkpoint_free(&c);
+    return rc;
+}
+
+int trainer_save(struct trainer *t, const struct progress_state *s, bool is_best)
+{
+    struct epoch_sums sums;
+    int rc = trainer_sum_epoch(t, &sums);
+    if (rc != RETORT_OK)
+        return rc;
+    if (rank_is_first(t->rank))
+        rc = save_files(t, s, &sums, is_best);
+    return rank_agree(t->rank, rc);
+}
+
+static int read_state(struct trainer *t, struct progress_state *s, const struct checkpoint *c)
+{
+    json_t *sums = NULL, *results = NULL;
+    const char *teacher = "", *plan = "", *arch = "";
+    json_int_t step, epoch, epoch_step, best_step, metrics_length;
+    int finished;
+    if (json_unpack(c->state, "{s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:I,s:o,s:f,s:f,s:s,s:s}",
+                    "step", &step, "epoch", &epoch, "epoch_step", &epoch_step, "finished",
+                    &finished, "best_top1", &s->best_top1, "best_step", &best_step, "seconds",
+                    &s->seconds, "samples", &s->samples, "teacher", &teacher, "results", &results,
+                    "metrics_bytes", &metrics_length, "epoch_sums", &sums, "epoch_samples",
+                    &t->epoch.samples, "epoch_seconds", &t->epoch.seconds, "plan", &plan, "arch",
+                    &arch) != 0)
+        return FAIL(RETORT_INPUT, "the state of a checkpoint of the %s lacks a member",
+                    stage_name(t->stage));
+    json_decref(s->results);
+    s->results = results;
+    s->epoch = epoch;
+    s->epoch_step = epoch_step;
+    s->finished = finished != 0;
+    s->best_step = best_step;
+    t->step = step;
+    (void)snprintf(s->teacher, sizeof s->teacher, "%s", teacher);
+    for (int i = 0; i < LOSS_SUMS; i++) // the others begin with zero: only the total matters
+        t->epoch.sums[i] =
+            rank_is_first(t->rank) ? json_real_value(json_array_get(sums, (size_t)i)) : 0.0;
+    if (strcmp(plan, t->plan) != 0)
+        log_warn("the engine cannot follow the plan of the checkpoint; bits will differ");
+    return metrics_cut(t->rank->metrics, metrics_length);
+}
+
+static int put_arena(struct trainer *t, void *arena, const void *from, size_t count)
+{
+    if (!arena)
+        return RETORT_OK;
+    if (!from)
+        return FAIL(RETORT_INPUT, "a checkpoint of the %s lacks an arena that its recipe needs",
+                    stage_name(t->stage));
+    return engine_upload(t->rank->engine, arena, from,
+                         count * real_bytes(engine_real(t->rank->engine)));
+}
+
+static int restore(struct trainer *t, struct progress_state *s, const struct checkpoint *c)
+{
+    int rc = RETORT_OK;
+    TRY_ELSE(c->total == t->graph->total && c->trainable == t->graph->trainable &&
+                 c->real == engine_real(t->rank->engine),
+             RETORT_INPUT, "the checkpoint of the %s is of another network or precision",
+             stage_name(t->stage));
+    TRY_ELSE(strcmp(c->dataset, t->rank->dataset.fingerprint) == 0, RETORT_INPUT,
+             "%s is not the data set that the checkpoints of %s were trained on",
+             t->rank->recipe.data.path, t->rank->folder);
+    TRY(read_state(t, s, c));
+    TRY(put_arena(t, t->arenas.weights, c->weights, c->total));
+    TRY(put_arena(t, t->arenas.ema, c->ema, c->total));
+    TRY(put_arena(t, t->arenas.moment1, c->moment1, c->trainable));
+    TRY(put_arena(t, t->arenas.moment2, c->moment2, c->trainable));
+    TRY(network_set_weights(t->network, t->arenas.weights));
+fail:
+    return rc;
+}
+
+// Rank 0 alone decides which checkpoint it is: others may see the folder a moment later (NFS).
+static int read_chosen(struct trainer *t, struct checkpoint *c, int64_t *step)
+{
+    char folder[PATH_CAPACITY], path[PATH_CAPACITY], name[64];
+    int rc = RETORT_OK;
+    *step = -1;
+    TRY(stage_folder(folder, t->rank, t->stage));
+    if (rank_is_first(t->rank))
+        rc = checkpoint_read_newest(c, folder, step);
+    TRY(rank_agree(t->rank, rc));
+    TRY(comm_broadcast(t->rank->comm, step, sizeof *step, 0));
+    if (*step >= 0 && !rank_is_first(t->rank)) {
+        (void)snprintf(name, sizeof name, "ckpt-%09lld.h5", (long long)*step);
+        TRY(path_join(path, folder, name));
+        rc = checkpoint_read(c, path, false);
+    }
+    rc = rank_agree(t->rank, rc);
+fail:
+    return rc;
+}
+
+int trainer_resume(struct trainer *t, struct progress_state *s, bool *found)
+{
+    struct checkpoint c = {0};
+    int64_t step;
+    int rc = RETORT_OK;
+    TRY(read_chosen(t, &c, &step));
+    *found = step >= 0;
+    if (*found)
+        TRY(rank_agree(t->rank, restore(t, s, &c)));
+fail:
+    checkpoint_free(&c);
+    return rc;
+}

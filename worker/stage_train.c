@@ -1,0 +1,330 @@
+#include "worker/stage_train.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "worker/cost.h"
+#include "worker/evaluate.h"
+#include "worker/saving.h"
+
+// What the ranks vote on after every step; the largest vote wins.
+enum vote {
+    VOTE_GO_ON = 0,
+    VOTE_CHECKPOINT = 1,
+    VOTE_NOT_FINITE = RETORT_NUMERIC,
+    VOTE_STOP = RETORT_STOPPED
+};
+
+struct training {
+    struct trainer *t;       // owned
+    struct progress_state s; // where it stands
+    struct progress bar;
+    double last_save_s, last_log_s;
+    double log_samples, log_seconds; // since the last metrics line
+    bool told_cost;
+};
+
+static double images_per_second(const struct training *w)
+{
+    return w->log_seconds > 0 ? w->log_samples / w->log_seconds : 0;
+}
+
+static json_t *train_line(const struct training *w, const char *event, const struct epoch_sums *e)
+{
+    double n = e->samples > 0 ? e->samples : 1;
+    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "event", event, "stage",
+                     stage_name(w->t->stage), "epoch", (json_int_t)w->s.epoch, "step",
+                     (json_int_t)w->t->step, "loss", e->sums[LOSS_TOTAL] / n, "ce",
+                     e->sums[LOSS_CE] / n, "kd", e->sums[LOSS_KD] / n, "train_top1",
+                     e->sums[LOSS_TOP1] / n, "images_per_s", images_per_second(w), "seconds",
+                     w->s.seconds);
+}
+
+// This rank's own sums stand for all in what is shown while an epoch runs: every rank's share of a
+// batch is a random one.
+static int log_interval(struct training *w)
+{
+    struct rank *rank = w->t->rank;
+    double now = clock_seconds();
+    if (now - w->last_log_s < rank->recipe.run.log_every_s)
+        return RETORT_OK;
+    struct epoch_sums own = w->t->epoch;
+    own.samples /= comm_size(rank->comm);
+    int rc = metrics_line(rank->metrics, train_line(w, "train", &own));
+    w->last_log_s = now;
+    w->log_samples = w->log_seconds = 0;
+    return rc;
+}
+
+static void show_progress(struct training *w, int64_t step)
+{
+    char detail[96];
+    const struct epoch_sums *e = &w->t->epoch;
+    double own = e->samples / comm_size(w->t->rank->comm);
+    if (!rank_is_first(w->t->rank))
+        return;
+    (void)snprintf(detail, sizeof detail, "loss %.3f  %.0f images/s",
+                   own > 0 ? e->sums[LOSS_TOTAL] / own : 0.0,
+                   e->seconds > 0 ? e->samples / e->seconds : 0.0);
+    progress_update(&w->bar, step + 1, detail);
+}
+
+static int vote_after_step(struct training *w)
+{
+    struct rank *rank = w->t->rank;
+    int vote = VOTE_GO_ON;
+    if (rank_is_first(rank) &&
+        clock_seconds() - w->last_save_s > rank->recipe.run.checkpoint_every_s)
+        vote = VOTE_CHECKPOINT;
+    if (!w->t->finite)
+        vote = VOTE_NOT_FINITE;
+    if (w->t->finite && stop_requested(rank))
+        vote = VOTE_STOP;
+    return comm_agree(rank->comm, vote);
+}
+
+static int save(struct training *w, bool is_best)
+{
+    watchdog_phase(w->t->rank->watchdog, "checkpoint");
+    int rc = trainer_save(w->t, &w->s, is_best);
+    watchdog_phase(w->t->rank->watchdog, stage_name(w->t->stage));
+    w->last_save_s = clock_seconds();
+    return rc;
+}
+
+static int act_on_vote(struct training *w, int vote)
+{
+    struct rank *rank = w->t->rank;
+    int rc;
+    if (vote == VOTE_GO_ON)
+        return RETORT_OK;
+    if (vote == VOTE_NOT_FINITE) {
+        rank->agreed = true;
+        if (w->t->finite)
+            return RETORT_NUMERIC; // whoever saw it says so
+        return FAIL(RETORT_NUMERIC,
+                    "the loss is not finite at step %lld of the %s (epoch %lld); lower "
+                    "%s.optimizer.lr or add warm-up; checkpoints before it are kept",
+                    (long long)w->t->step, stage_name(w->t->stage), (long long)w->s.epoch + 1,
+                    w->t->stage == STAGE_TEACHER ? "teacher" : "student");
+    }
+    rc = save(w, false);
+    if (rc == RETORT_OK && vote == VOTE_STOP) {
+        log_info("stopped on request after step %lld of the %s; run the same command to go on",
+                 (long long)w->t->step, stage_name(w->t->stage));
+        rank->agreed = true;
+        rc = RETORT_STOPPED;
+    }
+    return rc;
+}
+
+// Between steps: samples and logits of the next epoch move on.
+static int feed_next_epoch(struct training *w, int64_t steps)
+{
+    struct rank *rank = w->t->rank;
+    int rc = RETORT_OK;
+    if (w->s.epoch + 1 >= w->t->recipe->epochs)
+        return RETORT_OK;
+    TRY(shard_progress(rank->train));
+    if (w->t->views) {
+        enum random_domain domain;
+        uint32_t next;
+        stage_view(&rank->recipe, w->t->stage, w->s.epoch + 1, &domain, &next);
+        TRY(views_progress(w->t->views, next, steps));
+    }
+fail:
+    return rc;
+}
+
+static int one_step(struct training *w, int64_t step, int64_t steps)
+{
+    double start = clock_seconds();
+    int rc = RETORT_OK;
+    TRY(trainer_step(w->t, w->s.epoch, step));
+    TRY(feed_next_epoch(w, steps));
+    int vote = vote_after_step(w);
+    double took = clock_seconds() - start;
+    double samples = (double)sampler_step_size(&w->t->sampler, step);
+    w->t->epoch.seconds += took;
+    w->s.seconds += took;
+    w->s.samples += samples;
+    w->log_seconds += took;
+    w->log_samples += samples;
+    w->s.epoch_step = step + 1;
+    if (!w->told_cost)
+        w->told_cost = cost_say_time(w->t, w->s.samples, w->s.seconds);
+    show_progress(w, step);
+    TRY(log_interval(w));
+    TRY(act_on_vote(w, vote));
+fail:
+    return rc;
+}
+
+static int begin_epoch(struct training *w)
+{
+    struct trainer *t = w->t;
+    enum random_domain domain;
+    uint32_t view;
+    int rc = RETORT_OK;
+    watchdog_phase(t->rank->watchdog, "exchange");
+    TRY(shard_begin_epoch(t->rank->train, &t->sampler, w->s.epoch));
+    if (w->s.epoch + 1 < t->recipe->epochs)
+        TRY(shard_prefetch(t->rank->train, &t->sampler, w->s.epoch + 1));
+    stage_view(&t->rank->recipe, t->stage, w->s.epoch, &domain, &view);
+    if (t->views)
+        TRY(views_begin(t->views, view));
+    watchdog_phase(t->rank->watchdog, stage_name(t->stage));
+fail:
+    return rc;
+}
+
+static int train_epoch(struct training *w)
+{
+    char what[64];
+    struct trainer *t = w->t;
+    int64_t steps = sampler_steps(&t->sampler);
+    int rc = begin_epoch(w);
+    (void)snprintf(what, sizeof what, "%s epoch %lld/%lld", stage_name(t->stage),
+                   (long long)w->s.epoch + 1, (long long)t->recipe->epochs);
+    progress_init(&w->bar, what, steps);
+    for (int64_t step = w->s.epoch_step; rc == RETORT_OK && step < steps; step++)
+        rc = one_step(w, step, steps);
+    progress_end(&w->bar);
+    return rc;
+}
+
+static void say_epoch(const struct training *w, const struct epoch_sums *e,
+                      const struct evaluation *raw, const struct evaluation *ema)
+{
+    char average[64] = "", took[32];
+    if (ema)
+        (void)snprintf(average, sizeof average, "  ema %.2f %%",
+                       100.0 * (double)ema->top1_count / (double)ema->count);
+    format_duration(e->seconds, took, sizeof took);
+    log_info(
+        "%-8s epoch %lld/%lld  train loss %.3f  top-1 %.2f %%  top-5 %.2f %%%s  "
+        "%.0f images/s  %s",
+        stage_name(w->t->stage), (long long)w->s.epoch + 1, (long long)w->t->recipe->epochs,
+        e->sums[LOSS_TOTAL] / e->samples, 100.0 * (double)raw->top1_count / (double)raw->count,
+        100.0 * (double)raw->top5_count / (double)raw->count, average, e->samples / e->seconds,
+        took);
+}
+
+static int record_epoch(struct training *w, const struct evaluation *raw,
+                        const struct evaluation *ema)
+{
+    struct epoch_sums e;
+    int rc = trainer_sum_epoch(w->t, &e);
+    if (rc != RETORT_OK)
+        return rc;
+    json_t *line = train_line(w, "epoch", &e);
+    json_object_set_new(line, "images_per_s", json_real(e.samples / e.seconds));
+    json_t *results = json_object();
+    json_object_set_new(results, "raw", evaluation_json(raw));
+    json_object_update(line, json_object_get(results, "raw"));
+    json_object_set_new(line, "val_loss", json_real(raw->loss));
+    json_object_set_new(line, "loss", json_real(e.sums[LOSS_TOTAL] / e.samples));
+    if (ema) {
+        json_object_set_new(results, "ema", evaluation_json(ema));
+        json_object_set_new(line, "ema_top1",
+                            json_real((double)ema->top1_count / (double)ema->count));
+        json_object_set_new(line, "ema_top5",
+                            json_real((double)ema->top5_count / (double)ema->count));
+        json_object_set_new(line, "ema_loss", json_real(ema->loss));
+    }
+    json_decref(w->s.results);
+    w->s.results = results;
+    say_epoch(w, &e, raw, ema);
+    return metrics_line(w->t->rank->metrics, line);
+}
+
+// Evaluates raw and EMA weights, records, saves. Best is by the raw weights' top-1.
+static int end_epoch(struct training *w)
+{
+    struct trainer *t = w->t;
+    struct rank *rank = t->rank;
+    struct evaluation raw, ema;
+    bool averages = t->arenas.ema != NULL;
+    int rc = RETORT_OK;
+    watchdog_phase(rank->watchdog, "evaluation");
+    TRY(evaluate(&raw, rank, rank->val, t->evaluator, t->eval_input, t->arenas.weights));
+    if (averages)
+        TRY(evaluate(&ema, rank, rank->val, t->evaluator, t->eval_input, t->arenas.ema));
+    TRY(record_epoch(w, &raw, averages ? &ema : NULL));
+    double top1 = (double)raw.top1_count / (double)raw.count;
+    bool is_best = top1 > w->s.best_top1 || w->s.best_step < 0;
+    if (is_best) {
+        w->s.best_top1 = top1;
+        w->s.best_step = t->step;
+    }
+    w->s.epoch++;
+    w->s.epoch_step = 0;
+    w->s.finished = w->s.epoch == t->recipe->epochs;
+    memset(&t->epoch, 0, sizeof t->epoch);
+    TRY(save(w, is_best));
+fail:
+    return rc;
+}
+
+static int write_summary(const struct training *w)
+{
+    char key[32];
+    const struct trainer *t = w->t;
+    json_t *raw = json_deep_copy(json_object_get(w->s.results, "raw"));
+    json_t *ema = json_object_get(w->s.results, "ema");
+    json_object_set_new(raw, "best_top1", json_real(w->s.best_top1));
+    json_object_set_new(raw, "images_per_s", json_real(w->s.samples / w->s.seconds));
+    json_object_set_new(raw, "seconds", json_real(w->s.seconds));
+    int rc = summary_set(t->rank->metrics, stage_name(t->stage), raw);
+    (void)snprintf(key, sizeof key, "%s_ema", stage_name(t->stage));
+    if (rc == RETORT_OK && ema)
+        rc = summary_set(t->rank->metrics, key, json_deep_copy(ema));
+    return rc;
+}
+
+static int begin_training(struct training *w, const char *teacher, int64_t *metrics_floor)
+{
+    bool found = false;
+    int rc = RETORT_OK;
+    w->s = (struct progress_state){.best_step = -1, .results = json_object()};
+    TRY(trainer_resume(w->t, &w->s, &found));
+    if (!found)
+        TRY(metrics_cut(w->t->rank->metrics, *metrics_floor));
+    if (found && teacher[0] && w->t->step > 0 && strcmp(w->s.teacher, teacher) != 0) {
+        w->t->rank->agreed = true;
+        TRY_ELSE(false, RETORT_INPUT,
+                 "the student of %s began with the logits of another teacher; put them back or "
+                 "use --fresh",
+                 w->t->rank->folder);
+    }
+    (void)snprintf(w->s.teacher, sizeof w->s.teacher, "%s", teacher);
+    if (found && !w->s.finished)
+        log_info("%s goes on from step %lld (epoch %lld)", stage_name(w->t->stage),
+                 (long long)w->t->step, (long long)w->s.epoch + 1);
+    w->last_save_s = w->last_log_s = clock_seconds();
+fail:
+    return rc;
+}
+
+int stage_train(struct rank *rank, enum stage stage, struct views *views, const char *teacher,
+                int64_t *metrics_floor)
+{
+    struct training w = {0};
+    int rc = RETORT_OK;
+    watchdog_phase(rank->watchdog, stage_name(stage));
+    TRY(trainer_create(&w.t, rank, stage, views));
+    TRY(begin_training(&w, teacher, metrics_floor));
+    if (!w.s.finished)
+        cost_say_memory(w.t);
+    while (!w.s.finished) {
+        TRY(train_epoch(&w));
+        TRY(end_epoch(&w));
+    }
+    TRY(rank_agree(rank, write_summary(&w)));
+    *metrics_floor = metrics_bytes(rank->metrics);
+fail:
+    progress_state_free(&w.s);
+    trainer_destroy(&w.t);
+    return rc;
+}

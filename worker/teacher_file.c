@@ -1,0 +1,54 @@
+#include "worker/teacher_file.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "data/checkpoint.h"
+#include "worker/trainer.h"
+
+static int teacher_path(char *out, const struct rank *rank)
+{
+    char folder[PATH_CAPACITY];
+    if (rank->recipe.teacher.from[0]) {
+        (void)snprintf(out, PATH_CAPACITY, "%s", rank->recipe.teacher.from);
+        return RETORT_OK;
+    }
+    int rc = stage_folder(folder, rank, STAGE_TEACHER);
+    return rc ? rc : path_join(out, folder, "last.h5");
+}
+
+static int check_fits(const struct checkpoint *c, const struct graph *g, const struct rank *rank,
+                      const char *path)
+{
+    if (c->total != g->total || c->trainable != g->trainable)
+        return FAIL(RETORT_INPUT, "%s holds another network than %s", path, g->arch);
+    if (c->real != engine_real(rank->engine))
+        return FAIL(RETORT_INPUT, "%s is of another precision than this run", path);
+    if (rank->recipe.logits.weights == WEIGHTS_EMA && !c->ema)
+        return FAIL(RETORT_INPUT, "%s has no EMA weights; set logits.weights: raw", path);
+    if (!rank->recipe.teacher.from[0] && !json_is_true(json_object_get(c->state, "finished")))
+        return FAIL(RETORT_INPUT, "the teacher of %s is not finished; run stage teacher first",
+                    rank->folder);
+    return RETORT_OK;
+}
+
+int teacher_file_read(struct rank *rank, const struct graph *graph, void *arena, char checksum[33],
+                      char **plan)
+{
+    char path[PATH_CAPACITY];
+    struct checkpoint c = {0};
+    int rc = RETORT_OK;
+    TRY(teacher_path(path, rank));
+    TRY_ELSE(file_exists(path), RETORT_INPUT, "no teacher: %s is missing; run stage teacher first",
+             path);
+    TRY(checkpoint_read(&c, path, false));
+    TRY(check_fits(&c, graph, rank, path));
+    const void *weights = rank->recipe.logits.weights == WEIGHTS_EMA ? c.ema : c.weights;
+    checkpoint_arena_checksum(weights, c.total, c.real, checksum);
+    const char *text = json_string_value(json_object_get(c.state, "plan"));
+    *plan = text && text[0] ? strdup(text) : NULL;
+    TRY(engine_upload(rank->engine, arena, weights, c.total * real_bytes(c.real)));
+fail:
+    checkpoint_free(&c);
+    return rc;
+}

@@ -1,0 +1,200 @@
+#include "worker/trainer.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "worker/plan.h"
+
+int stage_folder(char *out, const struct rank *rank, enum stage stage)
+{
+    return path_join(out, rank->folder, stage_name(stage));
+}
+
+int trainer_graph(struct graph **out, const struct rank *rank, const struct network_recipe *recipe)
+{
+    struct graph_options options = {
+        .channels = DATASET_CHANNELS,
+        .height = rank->dataset.height,
+        .width = rank->dataset.width,
+        .classes = rank->dataset.class_count,
+        .norm = recipe->norm,
+        .activation = recipe->activation,
+    };
+    return graph_create(out, recipe->arch, &options);
+}
+
+void stage_view(const struct recipe *r, enum stage stage, int64_t epoch, enum random_domain *domain,
+                uint32_t *view)
+{
+    if (stage == STAGE_TEACHER) {
+        *domain = RANDOM_AUGMENT_TEACHER;
+        *view = (uint32_t)epoch;
+    } else {
+        *domain = RANDOM_AUGMENT_STUDENT;
+        *view = (uint32_t)(epoch % r->logits.views);
+    }
+}
+
+static void describe_sampler(struct trainer *t)
+{
+    const struct recipe *r = &t->rank->recipe;
+    t->sampler = (struct sampler){
+        .count = t->rank->dataset.count[SPLIT_TRAIN],
+        .batch = t->recipe->batch,
+        .microbatches = r->run.microbatches,
+        .rank = comm_rank(t->rank->comm),
+        .size = comm_size(t->rank->comm),
+        .shuffle = r->data.shuffle,
+        .seed = (uint64_t)r->run.seed,
+    };
+    bool distils = t->stage == STAGE_STUDENT && t->views;
+    t->loss = (struct loss_spec){
+        .kind = distils ? t->recipe->distill.kind : DISTILL_NONE,
+        .reduction = t->recipe->distill.reduction,
+        .temperature = t->recipe->distill.temperature,
+        .alpha = t->recipe->distill.alpha,
+        .label_smoothing = t->recipe->label_smoothing,
+    };
+}
+
+static int64_t largest_microbatch(const struct sampler *s)
+{
+    int64_t batch = s->batch < s->count ? s->batch : s->count;
+    return (batch + s->microbatches - 1) / s->microbatches;
+}
+
+static int create_networks(struct trainer *t)
+{
+    struct rank *rank = t->rank;
+    int max_batch = (int)largest_microbatch(&t->sampler);
+    struct picture_format format = {.height = rank->dataset.height, .width = rank->dataset.width};
+    memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
+    memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
+    int rc = RETORT_OK;
+    TRY(trainer_graph(&t->graph, rank, t->recipe));
+    TRY(plan_network(&t->network, &t->plan, rank, t->graph, max_batch, t->stage));
+    struct network_options options = {.max_batch = DATASET_BLOCK, .plan = t->plan};
+    TRY(network_create(&t->evaluator, rank->engine, t->graph, &options));
+    TRY(input_create(&t->input, rank->engine, &format, max_batch));
+    TRY(input_create(&t->eval_input, rank->engine, &format, DATASET_BLOCK));
+fail:
+    return rc;
+}
+
+// An arena of `count` elements.
+static int allocate(struct trainer *t, void **out, size_t count)
+{
+    *out = engine_alloc(t->rank->engine, count * real_bytes(engine_real(t->rank->engine)));
+    return *out ? RETORT_OK : RETORT_MEMORY;
+}
+
+static int create_arenas(struct trainer *t)
+{
+    const struct graph *g = t->graph;
+    int64_t first, last;
+    int depth = 0, rc = RETORT_OK;
+    TRY(allocate(t, &t->arenas.weights, g->total));
+    TRY(allocate(t, &t->arenas.gradients, g->total));
+    TRY(allocate(t, &t->arenas.moment1, g->trainable));
+    if (t->recipe->optimizer.kind == OPTIMIZER_ADAMW)
+        TRY(allocate(t, &t->arenas.moment2, g->trainable));
+    if (t->recipe->ema.enabled)
+        TRY(allocate(t, &t->arenas.ema, g->total));
+    sampler_own(&t->sampler, &first, &last);
+    for (int64_t parts = last - first; parts > 1; parts = (parts + 1) / 2)
+        TRY(allocate(t, &t->tree[depth++], g->total));
+fail:
+    return rc;
+}
+
+static int create_buffers(struct trainer *t)
+{
+    struct engine *e = t->rank->engine;
+    size_t labels_bytes = (size_t)t->sampler.count * sizeof(int32_t);
+    size_t part = (size_t)largest_microbatch(&t->sampler);
+    size_t rows = part > DATASET_BLOCK ? part : DATASET_BLOCK;
+    int rc = RETORT_MEMORY;
+    t->scalars = engine_alloc(e, sizeof *t->scalars);
+    t->sums = engine_alloc(e, LOSS_SUMS * sizeof *t->sums);
+    t->labels = engine_alloc(e, labels_bytes);
+    t->sample_id = malloc(rows * sizeof *t->sample_id);
+    t->slot = malloc(rows * sizeof *t->slot);
+    if (!t->scalars || !t->sums || !t->labels || !t->sample_id || !t->slot)
+        return FAIL(RETORT_MEMORY, "no memory for the batches of the %s", stage_name(t->stage));
+    TRY(engine_upload(e, t->labels, shard_labels(t->rank->train), labels_bytes));
+fail:
+    return rc;
+}
+
+static int fill_weights(struct trainer *t)
+{
+    const struct graph *g = t->graph;
+    struct engine *e = t->rank->engine;
+    int rc = RETORT_OK;
+    float *initial = malloc(g->total * sizeof *initial);
+    if (!initial)
+        return FAIL(RETORT_MEMORY, "no memory for the weights");
+    // The student's two stages start from one draw, so that the gain is the teacher's.
+    uint64_t seed = (uint64_t)t->rank->recipe.run.seed * 2 + (t->stage != STAGE_TEACHER);
+    graph_init_weights(g, (enum init_kind)t->recipe->init, seed, initial);
+    TRY(engine_from_f32(e, t->arenas.weights, initial, g->total));
+    if (t->arenas.ema)
+        TRY(engine_from_f32(e, t->arenas.ema, initial, g->total));
+    TRY(network_set_weights(t->network, t->arenas.weights));
+fail:
+    free(initial);
+    return rc;
+}
+
+int trainer_create(struct trainer **out, struct rank *rank, enum stage stage, struct views *views)
+{
+    int rc = RETORT_OK;
+    struct trainer *t = calloc(1, sizeof *t);
+    *out = t;
+    if (t) {
+        t->rank = rank;
+        t->stage = stage;
+        t->recipe = recipe_network(&rank->recipe, stage);
+        t->views = views;
+        t->finite = true;
+        describe_sampler(t);
+    }
+    TRY(rank_agree(rank, t ? RETORT_OK : FAIL(RETORT_MEMORY, "no memory for a trainer")));
+    TRY(rank_agree(rank, create_networks(t)));
+    TRY(rank_agree(rank, create_arenas(t)));
+    TRY(rank_agree(rank, create_buffers(t)));
+    TRY(rank_agree(rank, fill_weights(t)));
+    return RETORT_OK;
+fail:
+    trainer_destroy(out);
+    return rc;
+}
+
+void trainer_destroy(struct trainer **p)
+{
+    struct trainer *t = *p;
+    if (!t)
+        return;
+    struct engine *e = t->rank->engine;
+    network_destroy(&t->evaluator);
+    network_destroy(&t->network);
+    input_destroy(&t->eval_input);
+    input_destroy(&t->input);
+    for (int i = 0; i < TREE_DEPTH; i++)
+        engine_free(e, t->tree[i]);
+    engine_free(e, t->arenas.weights);
+    engine_free(e, t->arenas.gradients);
+    engine_free(e, t->arenas.moment1);
+    engine_free(e, t->arenas.moment2);
+    engine_free(e, t->arenas.ema);
+    engine_free(e, t->scalars);
+    engine_free(e, t->sums);
+    engine_free(e, t->labels);
+    free(t->sample_id);
+    free(t->slot);
+    free(t->plan);
+    graph_destroy(&t->graph);
+    free(t);
+    *p = NULL;
+}
