@@ -1,9 +1,7 @@
 #include "hdf5_tools/pack.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +11,7 @@
 #include "data/dataset.h"
 #include "hdf5_tools/decode_job.h"
 #include "hdf5_tools/image_folder.h"
+#include "hdf5_tools/interrupt.h"
 #include "hdf5_tools/source.h"
 
 static int default_threads(void)
@@ -51,14 +50,6 @@ static int check_output(const char *output)
     return RETORT_OK;
 }
 
-static bool signal_waits(void)
-{
-    sigset_t pending;
-    sigpending(&pending);
-    return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1 ||
-           sigismember(&pending, SIGHUP) == 1;
-}
-
 // Moves blocks from the decoding threads to the file.
 static int write_blocks(struct dataset_writer *writer, struct decode_job *job, int64_t total)
 {
@@ -76,11 +67,18 @@ static int write_blocks(struct dataset_writer *writer, struct decode_job *job, i
         done += block->count;
         decode_job_return(job, block);
         progress_update(&progress, done, NULL);
-        TRY_ELSE(!signal_waits(), RETORT_STOPPED, "interrupted: nothing is left behind");
+        TRY_ELSE(!interrupt_waits(), RETORT_STOPPED, "interrupted: nothing is left behind");
     }
 fail:
     progress_end(&progress);
     return rc;
+}
+
+// The source's name without its folders, so that the same content makes the same file anywhere.
+static const char *source_name(const char *location)
+{
+    const char *slash = strrchr(location, '/');
+    return slash && slash[1] ? slash + 1 : location;
 }
 
 static int write_file(const struct pack_options *o, const struct decode_settings *settings)
@@ -93,12 +91,14 @@ static int write_file(const struct pack_options *o, const struct decode_settings
         .class_count = f->class_count,
         .class_ids = (const char *const *)f->class_ids,
         .class_names = (const char *const *)f->class_names,
-        .source = o->source,
+        .source = source_name(o->source),
         .seed = o->seed,
     };
     struct dataset_writer *writer = NULL;
     struct decode_job *job = NULL;
+    sigset_t before;
     int rc;
+    interrupt_hold(&before);
     TRY(dataset_writer_create(&writer, o->output, &header));
     TRY(decode_job_start(&job, settings));
     TRY(write_blocks(writer, job, f->count[SPLIT_TRAIN] + f->count[SPLIT_VAL]));
@@ -106,20 +106,7 @@ static int write_file(const struct pack_options *o, const struct decode_settings
 fail:
     decode_job_finish(&job);
     dataset_writer_discard(&writer);
-    return rc;
-}
-
-// Signals that end the process wait while a partial file is there, so that it is removed first.
-static int write_file_masked(const struct pack_options *o, const struct decode_settings *settings)
-{
-    sigset_t ending, before;
-    sigemptyset(&ending);
-    sigaddset(&ending, SIGINT);
-    sigaddset(&ending, SIGTERM);
-    sigaddset(&ending, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &ending, &before);
-    int rc = write_file(o, settings);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    interrupt_release(&before);
     return rc;
 }
 
@@ -161,7 +148,7 @@ int pack(const struct pack_options *o, struct pack_summary *out)
     TRY(image_folder_check_classes(&folder, &source));
     if (o->size == 0)
         TRY(decode_first_size(&source, &folder, SPLIT_TRAIN, &settings.height, &settings.width));
-    TRY(write_file_masked(o, &settings));
+    TRY(write_file(o, &settings));
     summary.train_count = folder.count[SPLIT_TRAIN];
     summary.val_count = folder.count[SPLIT_VAL];
     summary.class_count = folder.class_count;
