@@ -23,6 +23,9 @@ int argument_refused(const char *command, int returned, char **argv)
     const char *word = argv[optind - 1];
     if (returned == ':')
         return FAIL(RETORT_USAGE, "%s: %s wants a value", command, word);
+    if (optopt > 0 && optopt < 256) // a short option, maybe in the middle of a word
+        return FAIL(RETORT_USAGE, "%s: unknown option -%c; see \"retort %s --help\"", command,
+                    optopt, command);
     return FAIL(RETORT_USAGE, "%s: unknown option %s; see \"retort %s --help\"", command, word,
                 command);
 }
