@@ -34,9 +34,9 @@ struct engine_options {
 // One step's scalars, in engine memory (engine_alloc), written by engine_upload.
 struct step_scalars {
     double lr;
-    double ema_decay;             // of this update, warm-up included
-    double bias1, bias2;          // AdamW: 1 - beta^t, in double
-    double inverse_batch;         // 1 / global batch of this step
+    double ema_decay;     // of this update, warm-up included
+    double bias1, bias2;  // AdamW: 1 - beta^t, in double
+    double inverse_batch; // 1 / global batch of this step
 };
 
 // ---- the device
@@ -83,9 +83,9 @@ int input_load_values(struct input *in, const double *values, int count);
 
 // ---- a network
 struct network_options {
-    int max_batch;      // samples of one forward
-    bool training;      // false: forward only, less memory
-    const char *plan;   // engine plan to use (network_plan's text), or NULL: choose by timing
+    int max_batch;    // samples of one forward
+    bool training;    // false: forward only, less memory
+    const char *plan; // engine plan to use (network_plan's text), or NULL: choose by timing
 };
 int network_create(struct network **out, struct engine *e, const struct graph *g,
                    const struct network_options *options);
@@ -97,7 +97,8 @@ int network_plan(const struct network *n, char **out);
 size_t network_memory(const struct network *n);
 
 // Takes weights and running statistics from an arena (engine memory, [graph total]); call after
-// every update. The arena is read during forward/backward too: it stays alive, unchanged until then.
+// every update. The arena is read during forward/backward too: it stays alive, unchanged until
+// then.
 int network_set_weights(struct network *n, const void *arena);
 enum forward_mode {
     FORWARD_TRAIN, // BatchNorm by the micro-batch's statistics, kept for backward
@@ -114,14 +115,16 @@ struct loss_spec {
     double temperature, alpha, label_smoothing;
 };
 struct loss_targets {
-    const int32_t *labels;    // engine memory: the split's labels, indexed by sample id
-    const uint16_t *teacher;  // engine memory, f16 [*, classes] indexed by sample id; NULL: no teacher
+    const int32_t *labels; // engine memory: the split's labels, indexed by sample id
+    const uint16_t
+        *teacher; // engine memory, f16 [*, classes] indexed by sample id; NULL: no teacher
     const int64_t *sample_id; // host, [count]
     int count;
 };
-// Loss of the last forward and d loss / d logits, scaled by scalars->inverse_batch so that gradients of micro-batches
-// add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows (not yet divided by the batch).
-// A FORWARD_EVAL forward may be followed by this too (no gradient is kept then).
+// Loss of the last forward and d loss / d logits, scaled by scalars->inverse_batch so that
+// gradients of micro-batches add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows (not
+// yet divided by the batch). A FORWARD_EVAL forward may be followed by this too (no gradient is
+// kept then).
 int network_loss(struct network *n, const struct loss_targets *targets,
                  const struct loss_spec *spec, const struct step_scalars *scalars, double *sums);
 
@@ -156,6 +159,6 @@ int engine_update(struct engine *e, const struct graph *g, const struct arenas *
                   const struct optimizer_spec *spec, const struct step_scalars *scalars);
 // *finite = no NaN or infinity in values[count] (real type).
 int engine_all_finite(struct engine *e, const void *values, size_t count, bool *finite);
-// Teacher logits of the last forward as f16 into host [count, classes]; RETORT_NUMERIC when a value does not
-// fit f16.
+// Teacher logits of the last forward as f16 into host [count, classes]; RETORT_NUMERIC when a value
+// does not fit f16.
 int network_logits_f16(struct network *n, uint16_t *out);

@@ -3,8 +3,8 @@
 //
 // Nodes in topological order; a node reads the outputs of earlier nodes. Every parameter and every
 // running statistic has a range of one contiguous arena, in layer order: first all parameters, then
-// all running statistics (the means and variances of each BatchNorm). Files, gradients, momenta, EMA and all-reduces use
-// this one layout, whatever layout an engine packs weights into for itself.
+// all running statistics (the means and variances of each BatchNorm). Files, gradients, momenta,
+// EMA and all-reduces use this one layout, whatever layout an engine packs weights into for itself.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,34 +25,34 @@ enum param_role { PARAM_WEIGHT, PARAM_BIAS, PARAM_GAMMA, PARAM_BETA, STAT_MEAN, 
 
 struct node {
     enum node_kind kind;
-    char name[24];         // "conv3", "norm3", "fc1": part of parameter names
-    int input;             // index of the node read; -1 for NODE_INPUT
+    char name[24];               // "conv3", "norm3", "fc1": part of parameter names
+    int input;                   // index of the node read; -1 for NODE_INPUT
     int channels, height, width; // of the output; a linear layer's is [channels, 1, 1]
     int kernel, stride, padding; // conv and pool
     bool has_bias;
-    int activation;        // enum activation_kind, NODE_ACTIVATION only
-    int weight, bias;      // indices of params: conv, linear; gamma, beta for BatchNorm; else -1
-    int mean, variance;    // indices of params: BatchNorm's running statistics; else -1
+    int activation;     // enum activation_kind, NODE_ACTIVATION only
+    int weight, bias;   // indices of params: conv, linear; gamma, beta for BatchNorm; else -1
+    int mean, variance; // indices of params: BatchNorm's running statistics; else -1
 };
 
 struct param {
-    char name[40];         // "conv1.weight", "norm1.running_mean", …
+    char name[40]; // "conv1.weight", "norm1.running_mean", …
     enum param_role role;
     int node;
-    size_t offset, count;  // in elements, of the arena
-    int dims[4], rank;     // canonical shape
-    bool decay;            // weight decay applies: conv and linear weights
-    int fan_in, fan_out;   // weights
+    size_t offset, count; // in elements, of the arena
+    int dims[4], rank;    // canonical shape
+    bool decay;           // weight decay applies: conv and linear weights
+    int fan_in, fan_out;  // weights
 };
 
 struct graph {
     char arch[RECIPE_WORD];
-    struct node *nodes;    // owned
+    struct node *nodes; // owned
     int node_count;
-    struct param *params;  // owned; statistics last
+    struct param *params; // owned; statistics last
     int param_count;
-    size_t trainable;      // elements of the arena that are parameters: [0, trainable)
-    size_t total;          // … and running statistics: [trainable, total)
+    size_t trainable; // elements of the arena that are parameters: [0, trainable)
+    size_t total;     // … and running statistics: [trainable, total)
     int classes;
 };
 

@@ -1,0 +1,127 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "models/host/host.h"
+
+enum { CACHE_LINE_BYTES = 64 };
+
+void *host_calloc(size_t bytes)
+{
+    size_t rounded = bytes + CACHE_LINE_BYTES - bytes % CACHE_LINE_BYTES;
+    void *p = aligned_alloc(CACHE_LINE_BYTES, rounded);
+    if (p != NULL)
+        memset(p, 0, rounded);
+    return p;
+}
+
+// The text after "model name : " of the first processor that has one.
+void host_processor(char *out, size_t out_bytes)
+{
+    char line[256];
+    snprintf(out, out_bytes, "unknown processor");
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    if (f == NULL)
+        return;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
+            continue;
+        colon += 1 + strspn(colon + 1, " \t");
+        colon[strcspn(colon, "\n")] = '\0';
+        snprintf(out, out_bytes, "%s", colon);
+        break;
+    }
+    fclose(f);
+}
+
+void host_engine_init(struct host_engine *e, const struct engine_ops *ops, enum real_type real,
+                      int threads, const char *detail)
+{
+    char processor[80];
+    host_processor(processor, sizeof(processor));
+    e->base.ops = ops;
+    e->real = real;
+    e->threads = threads > 0 ? threads : 1;
+    snprintf(e->description, sizeof(e->description), "%s (%d thread%s, %s)", processor, e->threads,
+             e->threads == 1 ? "" : "s", detail);
+}
+
+enum real_type host_real(const struct engine *e)
+{
+    return host_engine_of(e)->real;
+}
+
+const char *host_describe(const struct engine *e)
+{
+    return host_engine_of(e)->description;
+}
+
+void *host_alloc(struct engine *e, size_t bytes)
+{
+    void *p = host_calloc(bytes);
+    if (p == NULL)
+        error_report(RETORT_MEMORY, __FILE__, "no memory for %zu bytes on device %s", bytes,
+                     e->ops->name);
+    return p;
+}
+
+void host_free(struct engine *e, void *p)
+{
+    (void)e;
+    free(p);
+}
+
+int host_copy(struct engine *e, void *to, const void *from, size_t bytes)
+{
+    (void)e;
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+    return RETORT_OK;
+}
+
+int host_synchronize(struct engine *e)
+{
+    (void)e;
+    return RETORT_OK;
+}
+
+int host_zero(struct engine *e, void *p, size_t bytes)
+{
+    (void)e;
+    if (bytes > 0)
+        memset(p, 0, bytes);
+    return RETORT_OK;
+}
+
+int host_forward_begin(struct host_network *n, const struct input *in, enum forward_mode mode)
+{
+    const struct host_input *pictures = host_input_of(in);
+    const struct node *first = &n->graph->nodes[0];
+    if (first->channels != 3 || first->height != pictures->format.height ||
+        first->width != pictures->format.width)
+        return FAIL(RETORT_FAILED, "%s takes pictures of %d x %d x %d and was given 3 x %d x %d",
+                    n->graph->arch, first->channels, first->height, first->width,
+                    pictures->format.height, pictures->format.width);
+    if (pictures->count > n->max_batch)
+        return FAIL(RETORT_FAILED, "%s takes at most %d samples and was given %d", n->graph->arch,
+                    n->max_batch, pictures->count);
+    CHECK(mode == FORWARD_EVAL || n->training);
+    n->count = pictures->count;
+    n->mode = mode;
+    n->has_loss = false;
+    return RETORT_OK;
+}
+
+int host_backward_begin(struct host_network *n)
+{
+    if (!n->training || n->mode != FORWARD_TRAIN || !n->has_loss)
+        return FAIL(RETORT_FAILED, "%s: backward needs a training forward and a loss before it",
+                    n->graph->arch);
+    return RETORT_OK;
+}
+
+void *host_network_logits(struct network *n)
+{
+    return host_network_of(n)->logits;
+}
