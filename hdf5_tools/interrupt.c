@@ -5,12 +5,21 @@
 static const int ENDING[] = {SIGINT, SIGTERM, SIGHUP};
 enum { ENDING_COUNT = sizeof ENDING / sizeof *ENDING };
 
+// A signal that is ignored (nohup) would, once held, wait like any other.
+static bool is_ignored(int signal)
+{
+    struct sigaction action;
+    return sigaction(signal, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
+           action.sa_handler == SIG_IGN;
+}
+
 void interrupt_hold(sigset_t *before)
 {
     sigset_t ending;
     sigemptyset(&ending);
     for (int i = 0; i < ENDING_COUNT; i++)
-        sigaddset(&ending, ENDING[i]);
+        if (!is_ignored(ENDING[i]))
+            sigaddset(&ending, ENDING[i]);
     pthread_sigmask(SIG_BLOCK, &ending, before);
 }
 
@@ -26,6 +35,6 @@ bool interrupt_waits(void)
     sigpending(&pending);
     bool waits = false;
     for (int i = 0; i < ENDING_COUNT; i++)
-        waits = waits || sigismember(&pending, ENDING[i]) == 1;
+        waits = waits || (sigismember(&pending, ENDING[i]) == 1 && !is_ignored(ENDING[i]));
     return waits;
 }
