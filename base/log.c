@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -138,6 +139,13 @@ void log_error_line(const char *line)
     pthread_mutex_unlock(&logger.lock);
 }
 
+// Under mpirun a rank's stdout is mpirun's; the launcher says what its own is.
+static bool on_terminal(void)
+{
+    const char *said = getenv("RETORT_TERMINAL");
+    return said ? said[0] == '1' : isatty(STDOUT_FILENO) != 0;
+}
+
 void progress_init(struct progress *p, const char *what, int64_t total)
 {
     double now = clock_seconds();
@@ -183,7 +191,7 @@ void progress_update(struct progress *p, int64_t done, const char *detail)
     if (logger.rank != 0)
         return;
     double now = clock_seconds();
-    bool terminal = isatty(STDOUT_FILENO) != 0;
+    bool terminal = on_terminal();
     bool last = done >= p->total;
     if (!last && now - p->last_s < (terminal ? REDRAW_EVERY_S : p->plain_every_s))
         return;

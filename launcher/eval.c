@@ -1,0 +1,124 @@
+// retort eval: a checkpoint on a split of a data set.
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/recipe.h"
+#include "data/h5file.h"
+#include "launcher/commands.h"
+#include "launcher/machine.h"
+#include "launcher/options.h"
+#include "launcher/start.h"
+
+enum { RANKS_MAX = 4096, THREADS_MAX = 1024 };
+
+static const char ABOUT[] =
+    "Top-1, top-5 and loss of a checkpoint, or of a run's furthest stage, counted over every\n"
+    "sample of the split once.";
+
+struct arguments {
+    int ranks, threads;
+    const char *data, *weights, *split, *stage, *device;
+    bool json;
+};
+
+static int parse(struct arguments *a, int argc, char **argv, int *first, bool *helped)
+{
+    const struct option_row rows[] = {
+        {"data", OPTION_TEXT, "FILE", &a->data, "the packed data set (default: the run's)", 0, 0},
+        {"weights", OPTION_CHOICE, "raw|ema", &a->weights, "default raw", 0, 0},
+        {"split", OPTION_CHOICE, "val|train", &a->split, "default val", 0, 0},
+        {"stage", OPTION_CHOICE, "teacher|baseline|student", &a->stage,
+         "of a run (default: the student, else what there is)", 0, 0},
+        {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: a rank a core)", 1, RANKS_MAX},
+        {"threads", OPTION_COUNT, "N", &a->threads, "of each rank (default: cores / ranks)", 1,
+         THREADS_MAX},
+        {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device, "what computes (default auto)",
+         0, 0},
+        {"json", OPTION_FLAG, NULL, &a->json, "print one JSON object", 0, 0},
+    };
+    const struct command_options options = {
+        "eval", "RUN_OR_CKPT", ABOUT, rows, sizeof rows / sizeof rows[0], 1, 1};
+    return options_parse(&options, argc, argv, first, helped);
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static bool stage_checkpoint(char out[PATH_CAPACITY], const char *folder, const char *stage)
+{
+    char stage_folder[PATH_CAPACITY];
+    return path_join(stage_folder, folder, stage) == RETORT_OK &&
+           path_join(out, stage_folder, "last.h5") == RETORT_OK && file_exists(out);
+}
+
+// A run's checkpoint: the asked stage's, else the furthest one's.
+static int find_checkpoint(char out[PATH_CAPACITY], const char *folder, const char *stage)
+{
+    const char *const furthest[] = {"student", "baseline", "teacher"};
+    if (stage && stage_checkpoint(out, folder, stage))
+        return RETORT_OK;
+    if (stage)
+        return FAIL(RETORT_INPUT, "%s has no checkpoint %s/last.h5 yet", folder, stage);
+    for (size_t i = 0; i < sizeof furthest / sizeof furthest[0]; i++)
+        if (stage_checkpoint(out, folder, furthest[i]))
+            return RETORT_OK;
+    return FAIL(RETORT_INPUT,
+                "%s has no checkpoint (teacher, baseline or student/last.h5); is it a run folder?",
+                folder);
+}
+
+static int find_data(char out[PATH_CAPACITY], const char *folder, const char *asked)
+{
+    static struct recipe recipe; // large
+    char path[PATH_CAPACITY];
+    if (asked)
+        return path_join(out, "", asked);
+    if (!folder)
+        return FAIL(RETORT_USAGE, "eval: --data FILE is missing");
+    int rc = path_join(path, folder, "recipe.yaml");
+    if (rc == RETORT_OK)
+        rc = recipe_load(&recipe, path);
+    return rc == RETORT_OK ? path_join(out, "", recipe.data.path) : rc;
+}
+
+static int check_is_ours(const char *path)
+{
+    if (h5file_is_ours(path))
+        return RETORT_OK;
+    return FAIL(RETORT_INPUT, "%s is %s", path,
+                file_exists(path) ? "not a file of retort" : "not there");
+}
+
+int eval_main(int argc, char **argv)
+{
+    struct arguments a = {.weights = "raw", .split = "val", .device = "auto"};
+    char checkpoint[PATH_CAPACITY], data[PATH_CAPACITY];
+    bool helped;
+    int first, rc;
+    TRY(parse(&a, argc, argv, &first, &helped));
+    if (helped)
+        return RETORT_OK;
+    const char *what = argv[first];
+    bool folder = is_folder(what);
+    if (folder)
+        TRY(find_checkpoint(checkpoint, what, a.stage));
+    else
+        TRY(path_join(checkpoint, "", what));
+    TRY(find_data(data, folder ? what : NULL, a.data));
+    TRY(check_is_ours(checkpoint));
+    TRY(check_is_ours(data));
+    const char *arguments[] = {"eval",  checkpoint,         data,     a.weights,
+                               a.split, a.json ? "1" : "0", a.device, NULL};
+    struct start start = {.ranks = a.ranks ? a.ranks : machine_cores(), .arguments = arguments};
+    start.threads = a.threads ? a.threads : machine_cores() / start.ranks;
+    if (start.threads < 1)
+        start.threads = 1;
+    rc = start_ranks(&start);
+fail:
+    return rc;
+}

@@ -1,0 +1,130 @@
+#include "launcher/relay.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FRAME_DASHES = 60 };
+static const char ERASE_LINE[] = "\r\x1b[K";
+
+void relay_init(struct relay *r, int log)
+{
+    *r = (struct relay){.log = log, .dead_rank = -1};
+    r->terminal = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
+}
+
+static void write_all(int descriptor, const char *text, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t written = write(descriptor, text, bytes);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return;
+        text += written;
+        bytes -= (size_t)written;
+    }
+}
+
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+// "[rank 3/16 node7] error: …", or a line of ours from before the rank was known.
+static bool is_ours(const char *line)
+{
+    return starts_with(line, "[rank ") || starts_with(line, "error: ") ||
+           starts_with(line, "warning: ");
+}
+
+static bool is_frame(const char *line)
+{
+    size_t dashes = strspn(line, "-");
+    return dashes >= FRAME_DASHES && line[dashes] == '\0';
+}
+
+// "[node7:1234] …": how Open MPI's libraries speak, in mpirun and in ranks.
+static bool is_note(const char *line)
+{
+    const char *end = line[0] == '[' ? strchr(line, ']') : NULL;
+    if (!end || end == line + 1 || !isdigit((unsigned char)end[-1]))
+        return false;
+    const char *c = end - 1;
+    while (c > line && isdigit((unsigned char)*c))
+        c--;
+    // "[node7:1234]" and "[[29007,0],0] ORTE_ERROR_LOG"
+    return *c == ':' || starts_with(line, "[[");
+}
+
+// "process rank 1 with PID 0 on node vm exited on signal 9 (Killed)."
+static void note_death(struct relay *r, const char *line)
+{
+    const char *rank = strstr(line, "process rank ");
+    const char *node = rank ? strstr(rank, " on node ") : NULL;
+    const char *sign = node ? strstr(node, " exited on signal ") : NULL;
+    if (!sign || r->dead_rank >= 0)
+        return;
+    node += strlen(" on node ");
+    r->dead_rank = (int)strtol(rank + strlen("process rank "), NULL, 10);
+    r->dead_signal = (int)strtol(sign + strlen(" exited on signal "), NULL, 10);
+    snprintf(r->dead_host, sizeof r->dead_host, "%.*s", (int)(sign - node), node);
+}
+
+static void banner_add(struct relay *r, const char *line)
+{
+    size_t used = strlen(r->banner);
+    line += strspn(line, " ");
+    if (*line)
+        snprintf(r->banner + used, sizeof r->banner - used, "%s%s", used ? " " : "", line);
+}
+
+static void show(const struct relay *r, const char *line)
+{
+    char out[RELAY_LINE + sizeof ERASE_LINE + 1];
+    int bytes = snprintf(out, sizeof out, "%s%s\n", r->terminal ? ERASE_LINE : "", line);
+    write_all(STDERR_FILENO, out, (size_t)bytes);
+}
+
+static void take_line(struct relay *r)
+{
+    char *line = r->line;
+    line[r->used] = '\n';
+    if (r->log >= 0)
+        write_all(r->log, line, r->used + 1);
+    line[r->used] = '\0';
+    r->used = 0;
+    if (is_ours(line)) { // ranks are heard inside a banner too
+        r->error_seen = r->error_seen || strstr(line, "error: ");
+        show(r, line);
+    } else if (is_frame(line)) {
+        r->framed = !r->framed;
+    } else if (r->framed) {
+        // That a job ended because of another process is said of every failure.
+        if (starts_with(line, "Primary job "))
+            return;
+        note_death(r, line);
+        banner_add(r, line);
+    } else if (!is_note(line) && !starts_with(line, "mpirun: ")) {
+        show(r, line);
+    }
+}
+
+void relay_feed(struct relay *r, const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (bytes[i] == '\n')
+            take_line(r);
+        else if (r->used < sizeof r->line - 1 && bytes[i] != '\0')
+            r->line[r->used++] = bytes[i];
+    }
+}
+
+void relay_end(struct relay *r)
+{
+    if (r->used > 0)
+        take_line(r);
+}

@@ -1,0 +1,259 @@
+#include "launcher/start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/watchdog.h"
+#include "launcher/process.h"
+#include "launcher/relay.h"
+#include "launcher/start_command.h"
+
+static const double LEFTOVER_GRACE_S = 3; // orphaned ranks end by themselves in about 2.6 s
+
+struct launch {
+    const struct start *start; // borrowed
+    pid_t mpirun;
+    int signals; // signalfd
+    int errors;  // mpirun's stderr
+    int status;  // of mpirun, as waitpid gives it
+    bool ended;
+    int stop;   // the signal that asked for an end, or 0
+    int killed; // the signal that ended all at once, or 0
+    struct relay relay;
+    struct process_list spare; // children that are none of ours
+};
+
+static void our_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGCHLD);
+}
+
+// In the child: never returns. What goes wrong travels as an errno through `report`.
+static _Noreturn void become_mpirun(const struct start_command *command, pid_t launcher, int errors,
+                                    int report)
+{
+    sigset_t set;
+    our_signals(&set);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    setpgid(0, 0);
+    // mpirun ends its ranks on TERM: they do not outlive a launcher that was killed.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != launcher)
+        _exit(RETORT_RANK);
+    int nothing =
+        open("/dev/null", O_RDONLY); // a background group that reads a terminal is stopped
+    if (nothing >= 0)
+        dup2(nothing, STDIN_FILENO);
+    dup2(errors, STDERR_FILENO);
+    if (geteuid() == 0) { // containers run as root
+        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+    }
+    execvp(command->words[0], command->words);
+    int why = errno;
+    ssize_t written = write(report, &why, sizeof why);
+    _exit(written == sizeof why ? RETORT_FAILED : RETORT_RANK);
+}
+
+static int spawn(struct launch *l, const struct start_command *command)
+{
+    int errors[2], report[2], why = 0;
+    pid_t self = getpid();
+    if (pipe2(errors, O_CLOEXEC) != 0)
+        return FAIL(RETORT_FAILED, "cannot make a pipe: %s", strerror(errno));
+    if (pipe2(report, O_CLOEXEC) != 0) {
+        close(errors[0]);
+        close(errors[1]);
+        return FAIL(RETORT_FAILED, "cannot make a pipe: %s", strerror(errno));
+    }
+    fflush(NULL);
+    l->mpirun = fork();
+    if (l->mpirun == 0)
+        become_mpirun(command, self, errors[1], report[1]);
+    if (l->mpirun < 0)
+        why = errno;
+    close(errors[1]);
+    close(report[1]);
+    l->errors = errors[0];
+    // Ends at exec, without a byte when that went well.
+    if (l->mpirun > 0 && read(report[0], &why, sizeof why) == sizeof why)
+        waitpid(l->mpirun, NULL, 0);
+    close(report[0]);
+    if (why)
+        return FAIL(RETORT_FAILED, "cannot start %s: %s; is Open MPI installed (openmpi-bin)?",
+                    command->words[0], strerror(why));
+    setpgid(l->mpirun, l->mpirun);
+    return RETORT_OK;
+}
+
+// The first signal asks the ranks to checkpoint and leave; a second INT or TERM ends them.
+static void on_signal(struct launch *l, int signal_number)
+{
+    if (signal_number == SIGCHLD)
+        return;
+    bool again = l->stop != 0 && signal_number != SIGUSR1;
+    if (again || !l->start->run_folder) {
+        l->killed = signal_number;
+        kill(-l->mpirun, SIGKILL);
+        return;
+    }
+    if (!l->stop)
+        l->stop = signal_number;
+    if (signal_number == SIGINT || signal_number == SIGTERM)
+        log_info("stopping: the ranks write a checkpoint and leave (again to end them at once)");
+    kill(l->mpirun, SIGUSR1);
+}
+
+static void read_signals(struct launch *l)
+{
+    struct signalfd_siginfo info;
+    while (read(l->signals, &info, sizeof info) == sizeof info)
+        on_signal(l, (int)info.ssi_signo);
+}
+
+// What is there now; false at the end of the pipe.
+static bool read_errors(struct launch *l)
+{
+    char bytes[4096];
+    ssize_t count;
+    while ((count = read(l->errors, bytes, sizeof bytes)) > 0)
+        relay_feed(&l->relay, bytes, (size_t)count);
+    return count < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+static void wait_for_end(struct launch *l)
+{
+    bool open = true;
+    double last_beat = clock_seconds();
+    while (!l->ended) {
+        struct pollfd watched[] = {{.fd = l->signals, .events = POLLIN},
+                                   {.fd = open ? l->errors : -1, .events = POLLIN}};
+        poll(watched, 2, OWNER_BEAT_S * 1000 / 4);
+        read_signals(l);
+        if (open)
+            open = read_errors(l);
+        l->ended = waitpid(l->mpirun, &l->status, WNOHANG) == l->mpirun;
+        if (l->start->owner && clock_seconds() - last_beat >= OWNER_BEAT_S) {
+            owner_refresh(l->start->owner);
+            last_beat = clock_seconds();
+        }
+    }
+    if (open)
+        read_errors(l);
+    relay_end(&l->relay);
+}
+
+// The one line for a rank that was killed.
+static int report_death(const struct launch *l)
+{
+    const struct relay *r = &l->relay;
+    char folder[PATH_CAPACITY], last[RELAY_TEXT] = "";
+    const char *run_folder = l->start->run_folder;
+    if (run_folder && path_join(folder, run_folder, "ranks") == RETORT_OK &&
+        watchdog_describe(folder, r->dead_rank, last, sizeof last) != RETORT_OK)
+        last[0] = '\0';
+    return FAIL(RETORT_RANK, "rank %d on %s was ended by signal %d (%s)%s%s%s", r->dead_rank,
+                r->dead_host, r->dead_signal,
+                r->dead_signal == SIGKILL ? "Killed: by hand, or memory ran out"
+                                          : strsignal(r->dead_signal),
+                last[0] ? "; last seen: " : "", last,
+                run_folder ? "; run again to go on from the last checkpoint" : "");
+}
+
+static bool is_worker_code(int code)
+{
+    return (code >= RETORT_FAILED && code <= RETORT_NUMERIC) || code == RETORT_STOPPED;
+}
+
+static int outcome(const struct launch *l)
+{
+    const struct relay *r = &l->relay;
+    int code = WIFEXITED(l->status) ? WEXITSTATUS(l->status) : 128 + WTERMSIG(l->status);
+    if (l->killed) {
+        FAIL(RETORT_RANK, "ended at once by signal %d; what came after the last checkpoint is lost",
+             l->killed);
+        return 128 + l->killed;
+    }
+    // Asked to stop before it listened: nothing was done yet that could be lost.
+    if (l->stop && (r->dead_signal == SIGUSR1 || code == 128 + SIGUSR1))
+        return RETORT_STOPPED;
+    if (code == RETORT_OK)
+        return RETORT_OK;
+    if (r->dead_rank >= 0)
+        return report_death(l);
+    if (is_worker_code(code) && (r->error_seen || code == RETORT_STOPPED))
+        return code;
+    return FAIL(is_worker_code(code) && code != RETORT_FAILED ? code : RETORT_RANK,
+                "the ranks ended with code %d and said nothing more%s%s", code,
+                r->banner[0] ? "; mpirun says: " : "", r->banner);
+}
+
+static int open_log(const struct start *s, const struct start_command *command)
+{
+    char path[PATH_CAPACITY];
+    if (!s->run_folder || path_join(path, s->run_folder, "mpirun.log") != RETORT_OK)
+        return -1;
+    int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    for (int i = 0; log >= 0 && i < command->count; i++)
+        dprintf(log, "%s%s", command->words[i], i + 1 < command->count ? " " : "\n");
+    return log;
+}
+
+int start_print(const struct start *s)
+{
+    struct start_command command;
+    int rc = start_command_build(&command, s);
+    if (rc == RETORT_OK)
+        start_command_print(&command);
+    return rc;
+}
+
+int start_ranks(const struct start *s)
+{
+    struct start_command command;
+    struct launch l = {.start = s, .signals = -1, .errors = -1};
+    sigset_t set, before;
+    int rc = start_command_build(&command, s);
+    if (rc != RETORT_OK)
+        return rc;
+    int log = open_log(s, &command);
+    relay_init(&l.relay, log);
+    process_adopt_orphans();
+    process_children(&l.spare);
+    our_signals(&set);
+    sigprocmask(SIG_BLOCK, &set, &before);
+    TRY_ELSE((l.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) >= 0, RETORT_FAILED,
+             "cannot listen to signals: %s", strerror(errno));
+    TRY(spawn(&l, &command));
+    fcntl(l.errors, F_SETFL, O_NONBLOCK);
+    wait_for_end(&l);
+    int left = process_end_children(&l.spare, l.killed ? 0 : LEFTOVER_GRACE_S);
+    if (left > 0 && !l.killed)
+        log_warn("%d process%s of the run had to be killed", left, left == 1 ? "" : "es");
+    rc = outcome(&l);
+fail:
+    if (l.errors >= 0)
+        close(l.errors);
+    if (l.signals >= 0)
+        close(l.signals);
+    if (log >= 0)
+        close(log);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}

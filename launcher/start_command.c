@@ -1,0 +1,142 @@
+#include "launcher/start_command.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "launcher/machine.h"
+
+// Freed memory stays with the process: a page fault costs more than what it saves.
+static const char MALLOC_TUNABLES[] =
+    "glibc.malloc.mmap_threshold=34359738368:"
+    "glibc.malloc.trim_threshold=34359738368";
+
+static void add(struct start_command *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+// What does not fit is noticed by start_command_build.
+static void add(struct start_command *c, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    size_t room = sizeof c->text - c->used;
+    int length = vsnprintf(c->text + c->used, room, format, arguments);
+    va_end(arguments);
+    if (length < 0 || (size_t)length >= room || c->count >= COMMAND_WORDS) {
+        c->count = COMMAND_WORDS + 1;
+        return;
+    }
+    c->words[c->count++] = c->text + c->used;
+    c->used += (size_t)length + 1;
+}
+
+static void add_environment(struct start_command *c, const char *name, const char *value)
+{
+    add(c, "-x");
+    add(c, "%s=%s", name, value);
+}
+
+// The user's own setting, when there is one, else ours.
+static void add_default(struct start_command *c, const char *name, const char *value)
+{
+    const char *set = getenv(name);
+    add_environment(c, name, set && *set ? set : value);
+}
+
+static int worker_path(char *out)
+{
+    const char *places[] = {"retort-worker", "../libexec/retort/retort-worker"};
+    const char *set = getenv("RETORT_WORKER");
+    char own[PATH_CAPACITY];
+    if (set && *set) {
+        if (access(set, X_OK) != 0 || strlen(set) >= PATH_CAPACITY)
+            return FAIL(RETORT_FAILED, "RETORT_WORKER=%s is no program that can be run", set);
+        snprintf(out, PATH_CAPACITY, "%s", set);
+        return RETORT_OK;
+    }
+    ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
+    own[length > 0 ? length : 0] = '\0';
+    char *slash = strrchr(own, '/');
+    if (slash)
+        *slash = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (path_join(out, own, places[i]) == RETORT_OK && access(out, X_OK) == 0)
+            return RETORT_OK;
+    return FAIL(RETORT_FAILED,
+                "retort-worker is neither in %s nor in %s/../libexec/retort; install both, or name "
+                "it in RETORT_WORKER",
+                own, own);
+}
+
+// Ranks are bound to cores of their own where there are enough: a thread that wanders loses its
+// cache, and two that share a core wait for each other. Cores of other hosts we do not know.
+static bool add_placement(struct start_command *c, const struct start *s)
+{
+    bool fits = s->hosts || (long)s->ranks * s->threads <= machine_cores();
+    if (s->hosts) {
+        add(c, "--host");
+        add(c, "%s", s->hosts);
+        add(c, "--bind-to");
+        add(c, "none");
+    } else if (fits) {
+        add(c, "--map-by");
+        add(c, "slot:PE=%d", s->threads);
+        add(c, "--bind-to");
+        add(c, "core");
+    } else {
+        add(c, "--oversubscribe");
+        add(c, "--bind-to");
+        add(c, "none");
+    }
+    return fits;
+}
+
+int start_command_build(struct start_command *c, const struct start *s)
+{
+    char worker[PATH_CAPACITY], number[16];
+    c->used = 0;
+    c->count = 0;
+    int rc = worker_path(worker);
+    if (rc != RETORT_OK)
+        return rc;
+    add(c, "mpirun");
+    add(c, "-n");
+    add(c, "%d", s->ranks);
+    bool fits = add_placement(c, s);
+    snprintf(number, sizeof number, "%d", s->threads);
+    add_environment(c, "OMP_NUM_THREADS", number);
+    if (!fits) // threads that spin while they wait would take the core from those that work
+        add_default(c, "OMP_WAIT_POLICY", "PASSIVE");
+    add_default(c, "GLIBC_TUNABLES", MALLOC_TUNABLES);
+    // mpirun gives rank 0 a terminal of its own, whatever ours is.
+    add_environment(c, "RETORT_TERMINAL", isatty(STDOUT_FILENO) ? "1" : "0");
+    add(c, "%s", worker);
+    for (const char *const *argument = s->arguments; *argument; argument++)
+        add(c, "%s", *argument);
+    if (c->count > COMMAND_WORDS)
+        return FAIL(RETORT_USAGE, "the command line of the ranks is too long");
+    c->words[c->count] = NULL;
+    return RETORT_OK;
+}
+
+void start_command_print(const struct start_command *c)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        "0123456789_-./:=,@%+";
+    for (int i = 0; i < c->count; i++) {
+        const char *word = c->words[i];
+        const char *end = i + 1 < c->count ? " " : "\n";
+        if (*word && word[strspn(word, plain)] == '\0') {
+            printf("%s%s", word, end);
+            continue;
+        }
+        putchar('\'');
+        for (; *word; word++)
+            *word == '\'' ? fputs("'\\''", stdout) : putchar(*word);
+        printf("'%s", end);
+    }
+}

@@ -1,0 +1,19 @@
+#pragma once
+// The command line of mpirun for a start.
+
+#include <stddef.h>
+
+#include "launcher/start.h"
+
+enum { COMMAND_WORDS = 128, COMMAND_TEXT = 32768 };
+
+struct start_command {
+    char text[COMMAND_TEXT]; // the words, one after the other, NUL-terminated each
+    size_t used;
+    char *words[COMMAND_WORDS + 1]; // into text; NULL at the end
+    int count;
+};
+
+int start_command_build(struct start_command *c, const struct start *s);
+// One line that a shell would take.
+void start_command_print(const struct start_command *c);
