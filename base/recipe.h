@@ -24,6 +24,7 @@ enum norm_kind { NORM_NONE, NORM_BATCH };
 enum activation_kind { ACTIVATION_NONE, ACTIVATION_RELU };
 enum init_kind { INIT_XAVIER_NORMAL, INIT_KAIMING_NORMAL };
 enum precision_kind { PRECISION_AUTO, PRECISION_F32, PRECISION_F64 };
+enum logit_dtype { LOGITS_F16 };
 enum logit_weights { WEIGHTS_RAW, WEIGHTS_EMA };
 
 // How one network is trained. `teacher` and `student`; stage baseline uses the student's, undistilled.
@@ -62,7 +63,7 @@ struct recipe {
     struct {
         char path[PATH_CAPACITY]; // an existing logits.h5, or ""
         int64_t views;            // 0 = auto until resolved
-        int64_t weights;          // enum logit_weights
+        int64_t dtype, weights;   // enum logit_dtype, enum logit_weights
     } logits;
     struct {
         bool stages[STAGE_COUNT];
