@@ -129,8 +129,27 @@ static int jpeg_decode(const uint8_t *bytes, size_t byte_count, int short_side, 
     return rc;
 }
 
+// Whether the chunks reach their end mark. The decoder is content once it has all pixels.
+static bool png_is_complete(const uint8_t *bytes, size_t byte_count)
+{
+    for (size_t at = 8; byte_count - at >= 12;) {
+        size_t length = (size_t)bytes[at] << 24 | (size_t)bytes[at + 1] << 16 |
+                        (size_t)bytes[at + 2] << 8 | bytes[at + 3];
+        if (length > byte_count - at - 12)
+            return false;
+        if (memcmp(bytes + at + 4, "IEND", 4) == 0)
+            return true;
+        at += 12 + length;
+    }
+    return false;
+}
+
 static int png_decode(const uint8_t *bytes, size_t byte_count, struct picture *out, char *why)
 {
+    if (!png_is_complete(bytes, byte_count)) {
+        snprintf(why, PICTURE_WHY, "the PNG file ends early");
+        return RETORT_INPUT;
+    }
     spng_ctx *context = spng_ctx_new(0);
     if (!context) {
         snprintf(why, PICTURE_WHY, "out of memory");
@@ -148,6 +167,8 @@ static int png_decode(const uint8_t *bytes, size_t byte_count, struct picture *o
         rc = picture_allocate(out, header.height, header.width, why);
     if (status == 0 && rc == RETORT_OK)
         status = spng_decode_image(context, out->pixels, needed, SPNG_FMT_RGB8, 0);
+    if (status == 0 && rc == RETORT_OK)
+        status = spng_decode_chunks(context); // the last one's checksum
     if (status != 0) {
         snprintf(why, PICTURE_WHY, "%s", spng_strerror(status));
         rc = RETORT_INPUT;
