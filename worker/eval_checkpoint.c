@@ -101,8 +101,8 @@ static int open_rank(struct rank *r, struct comm *comm, const struct eval_reques
     memset(r, 0, sizeof *r);
     r->comm = comm;
     r->dataset.file.id = -1;
-    TRY(rank_agree(r, engine_open(&r->engine, &options)));
-    TRY(rank_agree(r, dataset_open(&r->dataset, q->data)));
+    TRY_IN_TURN(r, engine_open(&r->engine, &options));
+    TRY_IN_TURN(r, dataset_open(&r->dataset, q->data));
     TRY(rank_agree(r, shard_open(&r->val, comm, &r->dataset, q->split)));
 fail:
     return rc;
@@ -115,7 +115,7 @@ int eval_checkpoint(struct comm *comm, const struct eval_request *request, bool 
     struct evaluation result;
     int rc = RETORT_OK;
     TRY(open_rank(&rank, comm, request));
-    TRY(rank_agree(&rank, load(&v, &rank, request)));
+    TRY_IN_TURN(&rank, load(&v, &rank, request));
     TRY(evaluate(&result, &rank, rank.val, v.network, v.input, v.arena));
     if (rank_is_first(&rank))
         print_result(request, &result);

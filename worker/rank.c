@@ -48,7 +48,6 @@ static int open_folder(struct rank *r, const char *folder)
     TRY(path_join(path, folder, "ranks"));
     TRY(watchdog_create(&r->watchdog, path, comm_rank(r->comm), comm_size(r->comm),
                         comm_host(r->comm), r->recipe.run.watchdog_s));
-    comm_attach_watchdog(r->comm, r->watchdog);
     TRY(metrics_create(&r->metrics, folder, rank_is_first(r)));
 fail:
     return rc;
@@ -70,7 +69,7 @@ static int open_data(struct rank *r)
 {
     int rc = RETORT_OK;
     watchdog_phase(r->watchdog, "reading data");
-    TRY(rank_agree(r, dataset_open(&r->dataset, r->recipe.data.path)));
+    TRY_IN_TURN(r, dataset_open(&r->dataset, r->recipe.data.path));
     TRY(rank_agree(r, shard_open(&r->train, r->comm, &r->dataset, SPLIT_TRAIN)));
     TRY(rank_agree(r, shard_open(&r->val, r->comm, &r->dataset, SPLIT_VAL)));
 fail:
@@ -87,9 +86,10 @@ int rank_open(struct rank *r, struct comm *comm, const char *folder, const char 
     TRY(rank_agree(r, path_join(r->folder, folder, "")));
     r->folder[strlen(r->folder) - 1] = '\0'; // without the slash
     TRY(rank_agree(r, path_join(path, folder, "recipe.yaml")));
-    TRY(rank_agree(r, recipe_load(&r->recipe, path)));
-    TRY(rank_agree(r, open_folder(r, folder)));
-    TRY(rank_agree(r, open_engine(r, device)));
+    TRY_IN_TURN(r, recipe_load(&r->recipe, path));
+    TRY_IN_TURN(r, open_folder(r, folder));
+    comm_attach_watchdog(comm, r->watchdog); // at one point of all ranks: it counts
+    TRY_IN_TURN(r, open_engine(r, device));
     TRY(open_data(r));
     log_info("%d rank%s on %s; %lld training and %lld validation pictures, %d classes",
              comm_size(comm), comm_size(comm) == 1 ? "" : "s", engine_describe(r->engine),

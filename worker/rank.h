@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "base/recipe.h"
 #include "comm/comm.h"
 #include "comm/watchdog.h"
@@ -36,6 +37,14 @@ static inline bool rank_is_first(const struct rank *r)
 {
     return comm_rank(r->comm) == 0;
 }
+
+// TRY for what every rank does alike, with a file that all read: rank 0 goes first, and the others
+// only when it went well, so that what is wrong is said once. Collective.
+#define TRY_IN_TURN(rank, call)                                                                    \
+    do {                                                                                           \
+        TRY(rank_agree((rank), rank_is_first(rank) ? (call) : RETORT_OK));                         \
+        TRY(rank_agree((rank), rank_is_first(rank) ? RETORT_OK : (call)));                         \
+    } while (0)
 
 // Set by SIGUSR1, which the launcher sends for INT and TERM too.
 void stop_signal_install(void);

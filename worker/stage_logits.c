@@ -55,12 +55,11 @@ int teacher_open(struct teacher *t, struct rank *rank)
     memset(t, 0, sizeof *t);
     memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
     memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
-    rc = trainer_graph(&t->graph, rank, &rank->recipe.teacher);
-    TRY(rank_agree(rank, rc));
+    TRY_IN_TURN(rank, trainer_graph(&t->graph, rank, &rank->recipe.teacher));
     bytes = t->graph->total * real_bytes(engine_real(rank->engine));
     t->arena = engine_alloc(rank->engine, bytes);
     TRY(rank_agree(rank, t->arena ? RETORT_OK : RETORT_MEMORY));
-    TRY(rank_agree(rank, teacher_file_read(rank, t->graph, t->arena, t->checksum, &plan)));
+    TRY_IN_TURN(rank, teacher_file_read(rank, t->graph, t->arena, t->checksum, &plan));
     struct network_options options = {.max_batch = DATASET_BLOCK, .plan = plan};
     rc = network_create(&t->network, rank->engine, t->graph, &options);
     if (rc == RETORT_OK)
@@ -342,11 +341,22 @@ fail:
     return rc;
 }
 
+// A small data set has fewer blocks than there are ranks.
+static int64_t ranks_with_rows(const struct rank *rank)
+{
+    int64_t first, last, ranks = 0;
+    for (int r = 0; r < comm_size(rank->comm); r++) {
+        shard_rows(rank->dataset.count[SPLIT_TRAIN], r, comm_size(rank->comm), &first, &last);
+        ranks += last > first;
+    }
+    return ranks;
+}
+
 static int verify_rows(const struct logit_store *store, struct rank *rank, struct teacher *t)
 {
     struct block now = {0}, stored = {0};
     int64_t first, last, views = rank->recipe.logits.views;
-    int64_t share = views * comm_size(rank->comm);
+    int64_t share = views * ranks_with_rows(rank);
     int64_t count = (VERIFY_ROWS + share - 1) / share;
     int rc = RETORT_OK;
     shard_range(rank->train, &first, &last);
@@ -362,18 +372,25 @@ fail:
     return rc;
 }
 
-int logits_open_verified(struct logit_store *store, struct rank *rank, const struct teacher *t)
+static int open_fitting(struct logit_store *store, const struct rank *rank, const struct teacher *t)
 {
     char path[PATH_CAPACITY], why[256];
     struct logit_identity id;
-    struct teacher teacher = *t;
     int rc = logit_store_open(store, logits_path(path, rank), false);
-    TRY(rank_agree(rank, rc));
+    if (rc != RETORT_OK)
+        return rc;
     wanted_identity(&id, rank, t);
-    if (!logit_identity_matches(&store->identity, &id, why, sizeof why))
-        rc = FAIL(RETORT_INPUT, "%s does not fit this run: %s differs; run stage logits again",
-                  path, why);
-    TRY(rank_agree(rank, rc));
+    if (logit_identity_matches(&store->identity, &id, why, sizeof why))
+        return RETORT_OK;
+    return FAIL(RETORT_INPUT, "%s does not fit this run: %s differs; run stage logits again", path,
+                why);
+}
+
+int logits_open_verified(struct logit_store *store, struct rank *rank, const struct teacher *t)
+{
+    struct teacher teacher = *t;
+    int rc = RETORT_OK;
+    TRY_IN_TURN(rank, open_fitting(store, rank, t));
     TRY(shard_restore(rank->train, &rank->dataset));
     TRY(rank_agree(rank, verify_rows(store, rank, &teacher)));
 fail:

@@ -72,7 +72,7 @@ static int create_networks(struct trainer *t)
     memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
     memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
     int rc = RETORT_OK;
-    TRY(trainer_graph(&t->graph, rank, t->recipe));
+    TRY_IN_TURN(rank, trainer_graph(&t->graph, rank, t->recipe));
     TRY(plan_network(&t->network, &t->plan, rank, t->graph, max_batch, t->stage));
     struct network_options options = {.max_batch = DATASET_BLOCK, .plan = t->plan};
     TRY(network_create(&t->evaluator, rank->engine, t->graph, &options));
