@@ -48,26 +48,72 @@ void metrics_destroy(struct metrics **p)
     *p = NULL;
 }
 
-int metrics_cut(struct metrics *m, int64_t bytes)
+static int cannot_write(const struct metrics *m)
 {
-    if (!m->lines)
-        return RETORT_OK;
-    if (fflush(m->lines) != 0)
-        return FAIL(RETORT_WRITE, "cannot write %s: %s", m->lines_path, strerror(errno));
-    if (file_size(m->lines_path) <= bytes)
-        return RETORT_OK;
-    if (ftruncate(fileno(m->lines), bytes) != 0)
-        return FAIL(RETORT_WRITE, "cannot cut %s back: %s", m->lines_path, strerror(errno));
-    return RETORT_OK;
+    return FAIL(RETORT_WRITE, "cannot write %s: %s; free some space and run again", m->lines_path,
+                strerror(errno));
 }
 
-int64_t metrics_bytes(struct metrics *m)
+static bool is_known(const char *line, const char *stage, int64_t step, bool epoch_ended)
 {
+    json_t *j = json_loads(line, 0, NULL); // NULL for half a line
+    const char *of = json_string_value(json_object_get(j, "stage"));
+    const char *event = json_string_value(json_object_get(j, "event"));
+    int64_t at = json_integer_value(json_object_get(j, "step"));
+    bool known = json_is_object(j);
+    if (known && of && strcmp(of, stage) == 0)
+        known = at < step || (at == step && (epoch_ended || !event || strcmp(event, "epoch") != 0));
+    json_decref(j);
+    return known;
+}
+
+// Moves the lines that stay to the front of `text`; returns their length.
+static size_t keep_known(char *text, size_t bytes, const char *stage, int64_t step,
+                         bool epoch_ended)
+{
+    size_t kept = 0;
+    for (char *line = text; line < text + bytes;) {
+        char *end = memchr(line, '\n', (size_t)(text + bytes - line));
+        if (!end)
+            break; // half a line
+        *end = '\0';
+        bool known = is_known(line, stage, step, epoch_ended);
+        *end = '\n';
+        size_t length = (size_t)(end + 1 - line);
+        if (known) {
+            memmove(text + kept, line, length);
+            kept += length;
+        }
+        line = end + 1;
+    }
+    return kept;
+}
+
+int metrics_forget(struct metrics *m, const char *stage, int64_t step, bool epoch_ended)
+{
+    enum { LIMIT = 1 << 30 };
+    char *text = NULL;
+    size_t bytes = 0, kept;
+    int rc = RETORT_OK;
     if (!m->lines)
-        return 0;
-    (void)fflush(m->lines);
-    (void)fdatasync(fileno(m->lines));
-    return file_size(m->lines_path);
+        return RETORT_OK;
+    TRY(file_read(m->lines_path, LIMIT, &text, &bytes));
+    kept = keep_known(text, bytes, stage, step, epoch_ended);
+    if (kept < bytes) {
+        TRY(file_write_whole(m->lines_path, text, kept));
+        m->lines = freopen(m->lines_path, "a", m->lines);
+        TRY_ELSE(m->lines, RETORT_WRITE, "cannot write %s: %s", m->lines_path, strerror(errno));
+    }
+fail:
+    free(text);
+    return rc;
+}
+
+int metrics_flush(struct metrics *m)
+{
+    if (m->lines && (fflush(m->lines) != 0 || fdatasync(fileno(m->lines)) != 0))
+        return cannot_write(m);
+    return RETORT_OK;
 }
 
 int metrics_line(struct metrics *m, json_t *line)
@@ -78,8 +124,7 @@ int metrics_line(struct metrics *m, json_t *line)
         bad |= fputc('\n', m->lines) == EOF;
         bad |= fflush(m->lines) != 0;
         if (bad)
-            rc = FAIL(RETORT_WRITE, "cannot write %s: %s; free some space and run again",
-                      m->lines_path, strerror(errno));
+            rc = cannot_write(m);
     }
     json_decref(line);
     return rc;

@@ -1,20 +1,23 @@
 #pragma once
 // metrics.jsonl and summary.json of a run folder. Rank 0 writes; elsewhere every call does nothing.
 //
-// metrics.jsonl is append-only while a run lives, and cut back to a checkpoint's length when it
-// resumes, so that no line stands twice.
+// metrics.jsonl is append-only while a run lives. When a stage resumes, what it wrote after its
+// checkpoint is forgotten, so that no line stands twice; lines of other stages stay.
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct metrics; // opaque
 
 int metrics_create(struct metrics **out, const char *folder, int is_first);
 void metrics_destroy(struct metrics **p); // takes NULL
-// Cuts the file back to `bytes` (flushed): what was written after the checkpoint never happened.
-int metrics_cut(struct metrics *m, int64_t bytes);
-// Bytes written so far, flushed to disk: part of a checkpoint.
-int64_t metrics_bytes(struct metrics *m);
+// Drops the lines of `stage` that a checkpoint at `step` does not know of: those of later steps,
+// the epoch's own line of that step unless `epoch_ended`, and halves of lines. A step of -1 (no
+// checkpoint) drops all of the stage.
+int metrics_forget(struct metrics *m, const char *stage, int64_t step, bool epoch_ended);
+// What was written so far is on disk: before a checkpoint that knows of it.
+int metrics_flush(struct metrics *m);
 // Appends one line; takes the reference.
 int metrics_line(struct metrics *m, json_t *line);
 

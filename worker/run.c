@@ -28,7 +28,7 @@ fail:
 }
 
 // The student with the teacher's logits, verified first.
-static int distil(struct rank *rank, int64_t *metrics_floor)
+static int distil(struct rank *rank)
 {
     struct teacher teacher = {0};
     struct logit_store store = {.file = {.id = -1}};
@@ -41,7 +41,7 @@ static int distil(struct rank *rank, int64_t *metrics_floor)
     teacher_close(&teacher, rank); // its memory goes to the student
     rc = views_create(&views, rank, rank_is_first(rank) ? &store : NULL, rank->recipe.logits.views);
     TRY(rank_agree(rank, rc));
-    TRY(stage_train(rank, STAGE_STUDENT, views, checksum, metrics_floor));
+    TRY(stage_train(rank, STAGE_STUDENT, views, checksum));
 fail:
     views_destroy(&views);
     teacher_close(&teacher, rank);
@@ -49,21 +49,21 @@ fail:
     return rc;
 }
 
-static int run_stage(struct rank *rank, enum stage stage, int64_t *metrics_floor)
+static int run_stage(struct rank *rank, enum stage stage)
 {
     switch (stage) {
     case STAGE_TEACHER:
         if (rank->recipe.teacher.from[0])
             return RETORT_OK; // an existing checkpoint stands in
-        return stage_train(rank, stage, NULL, "", metrics_floor);
+        return stage_train(rank, stage, NULL, "");
     case STAGE_LOGITS:
         return stage_logits(rank);
     case STAGE_STUDENT:
         if (rank->recipe.student.distill.kind != DISTILL_NONE)
-            return distil(rank, metrics_floor);
-        return stage_train(rank, stage, NULL, "", metrics_floor);
+            return distil(rank);
+        return stage_train(rank, stage, NULL, "");
     case STAGE_BASELINE:
-        return stage_train(rank, stage, NULL, "", metrics_floor);
+        return stage_train(rank, stage, NULL, "");
     case STAGE_COUNT:
         break;
     }
@@ -90,7 +90,6 @@ int run_stages(struct comm *comm, const char *folder, const char *device, const 
                bool *agreed)
 {
     double start = clock_seconds();
-    int64_t metrics_floor = 0;
     struct rank rank;
     int rc = RETORT_OK;
     stop_signal_install();
@@ -98,7 +97,7 @@ int run_stages(struct comm *comm, const char *folder, const char *device, const 
     TRY(rank_agree(&rank, choose_stages(&rank.recipe, stages)));
     for (int s = 0; s < STAGE_COUNT; s++)
         if (rank.recipe.run.stages[s])
-            TRY(run_stage(&rank, (enum stage)s, &metrics_floor));
+            TRY(run_stage(&rank, (enum stage)s));
     TRY(rank_agree(&rank, summarise(&rank, start)));
 fail:
     *agreed = rank.agreed;

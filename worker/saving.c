@@ -33,14 +33,13 @@ static json_t *state_json(const struct trainer *t, const struct progress_state *
     json_t *epoch_sums = json_array();
     for (int i = 0; i < LOSS_SUMS; i++)
         json_array_append_new(epoch_sums, json_real(sums->sums[i]));
-    return json_pack(
-        "{s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:I,s:s,s:o,s:f,s:f}", "stage",
-        stage_name(t->stage), "arch", t->graph->arch, "step", (json_int_t)t->step, "epoch",
-        (json_int_t)s->epoch, "epoch_step", (json_int_t)s->epoch_step, "finished", (int)s->finished,
-        "best_top1", s->best_top1, "best_step", (json_int_t)s->best_step, "seconds", s->seconds,
-        "samples", s->samples, "teacher", s->teacher, "results", s->results, "metrics_bytes",
-        (json_int_t)metrics_bytes(t->rank->metrics), "plan", t->plan, "epoch_sums", epoch_sums,
-        "epoch_samples", sums->samples, "epoch_seconds", sums->seconds);
+    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:s,s:o,s:f,s:f}", "stage",
+                     stage_name(t->stage), "arch", t->graph->arch, "step", (json_int_t)t->step,
+                     "epoch", (json_int_t)s->epoch, "epoch_step", (json_int_t)s->epoch_step,
+                     "finished", (int)s->finished, "best_top1", s->best_top1, "best_step",
+                     (json_int_t)s->best_step, "seconds", s->seconds, "samples", s->samples,
+                     "teacher", s->teacher, "results", s->results, "plan", t->plan, "epoch_sums",
+                     epoch_sums, "epoch_samples", sums->samples, "epoch_seconds", sums->seconds);
 }
 
 static char *layout_json(const struct graph *g)
@@ -115,6 +114,7 @@ static int save_files(struct trainer *t, const struct progress_state *s,
     struct checkpoint c = {0};
     int rc = RETORT_OK;
     TRY(stage_folder(folder, t->rank, t->stage));
+    TRY(metrics_flush(t->rank->metrics));
     TRY(collect_checkpoint(&c, t, s, sums));
     TRY(checkpoint_write(folder, t->step, &c, t->rank->recipe.run.keep_checkpoints));
     if (is_best)
@@ -140,15 +140,14 @@ static int read_state(struct trainer *t, struct progress_state *s, const struct 
 {
     json_t *sums = NULL, *results = NULL;
     const char *teacher = "", *plan = "", *arch = "";
-    json_int_t step, epoch, epoch_step, best_step, metrics_length;
+    json_int_t step, epoch, epoch_step, best_step;
     int finished;
-    if (json_unpack(c->state, "{s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:I,s:o,s:f,s:f,s:s,s:s}",
+    if (json_unpack(c->state, "{s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:o,s:f,s:f,s:s,s:s}",
                     "step", &step, "epoch", &epoch, "epoch_step", &epoch_step, "finished",
                     &finished, "best_top1", &s->best_top1, "best_step", &best_step, "seconds",
                     &s->seconds, "samples", &s->samples, "teacher", &teacher, "results", &results,
-                    "metrics_bytes", &metrics_length, "epoch_sums", &sums, "epoch_samples",
-                    &t->epoch.samples, "epoch_seconds", &t->epoch.seconds, "plan", &plan, "arch",
-                    &arch) != 0)
+                    "epoch_sums", &sums, "epoch_samples", &t->epoch.samples, "epoch_seconds",
+                    &t->epoch.seconds, "plan", &plan, "arch", &arch) != 0)
         return FAIL(RETORT_INPUT, "the state of a checkpoint of the %s lacks a member",
                     stage_name(t->stage));
     json_decref(s->results);
@@ -162,9 +161,9 @@ static int read_state(struct trainer *t, struct progress_state *s, const struct 
     for (int i = 0; i < LOSS_SUMS; i++) // the others begin with zero: only the total matters
         t->epoch.sums[i] =
             rank_is_first(t->rank) ? json_real_value(json_array_get(sums, (size_t)i)) : 0.0;
-    if (strcmp(plan, t->plan) != 0)
+    if (rank_is_first(t->rank) && strcmp(plan, t->plan) != 0)
         log_warn("the engine cannot follow the plan of the checkpoint; bits will differ");
-    return metrics_cut(t->rank->metrics, metrics_length);
+    return RETORT_OK;
 }
 
 static int put_arena(struct trainer *t, void *arena, const void *from, size_t count)
@@ -227,7 +226,9 @@ int trainer_resume(struct trainer *t, struct progress_state *s, bool *found)
     TRY(read_chosen(t, &c, &step));
     *found = step >= 0;
     if (*found)
-        TRY(rank_agree(t->rank, restore(t, s, &c)));
+        TRY_IN_TURN(t->rank, restore(t, s, &c));
+    TRY(rank_agree(t->rank, metrics_forget(t->rank->metrics, stage_name(t->stage),
+                                           *found ? t->step : -1, s->epoch_step == 0)));
 fail:
     checkpoint_free(&c);
     return rc;

@@ -18,7 +18,7 @@ void progress_state_free(struct progress_state *s);
 // Collective. Writes ckpt-<step>.h5 and last.h5 (best.h5 too when `is_best`).
 int trainer_save(struct trainer *t, const struct progress_state *s, bool is_best);
 // Collective. Goes on from the newest whole checkpoint of the stage's folder; *found says whether
-// there is one. metrics.jsonl is cut back to it.
+// there is one. metrics.jsonl forgets what came after it.
 int trainer_resume(struct trainer *t, struct progress_state *s, bool *found);
 // This rank's epoch sums to those of all ranks, added in rank order. Collective.
 int trainer_sum_epoch(struct trainer *t, struct epoch_sums *all);

@@ -93,22 +93,30 @@ static int save(struct training *w, bool is_best)
     return rc;
 }
 
+// The lowest rank that saw it speaks for all. Collective.
+static int end_not_finite(struct training *w)
+{
+    struct rank *rank = w->t->rank;
+    int mine = w->t->finite ? 0 : comm_size(rank->comm) - comm_rank(rank->comm);
+    int lowest = comm_agree(rank->comm, mine);
+    rank->agreed = true;
+    if (mine != lowest)
+        return RETORT_NUMERIC;
+    return FAIL(RETORT_NUMERIC,
+                "the loss is not finite at step %lld of the %s (epoch %lld); lower "
+                "%s.optimizer.lr or add warm-up; checkpoints before it are kept",
+                (long long)w->t->step, stage_name(w->t->stage), (long long)w->s.epoch + 1,
+                w->t->stage == STAGE_TEACHER ? "teacher" : "student");
+}
+
 static int act_on_vote(struct training *w, int vote)
 {
     struct rank *rank = w->t->rank;
     int rc;
     if (vote == VOTE_GO_ON)
         return RETORT_OK;
-    if (vote == VOTE_NOT_FINITE) {
-        rank->agreed = true;
-        if (w->t->finite)
-            return RETORT_NUMERIC; // whoever saw it says so
-        return FAIL(RETORT_NUMERIC,
-                    "the loss is not finite at step %lld of the %s (epoch %lld); lower "
-                    "%s.optimizer.lr or add warm-up; checkpoints before it are kept",
-                    (long long)w->t->step, stage_name(w->t->stage), (long long)w->s.epoch + 1,
-                    w->t->stage == STAGE_TEACHER ? "teacher" : "student");
-    }
+    if (vote == VOTE_NOT_FINITE)
+        return end_not_finite(w);
     rc = save(w, false);
     if (rc == RETORT_OK && vote == VOTE_STOP) {
         log_info("stopped on request after step %lld of the %s; run the same command to go on",
@@ -276,27 +284,30 @@ static int write_summary(const struct training *w)
     json_object_set_new(raw, "best_top1", json_real(w->s.best_top1));
     json_object_set_new(raw, "images_per_s", json_real(w->s.samples / w->s.seconds));
     json_object_set_new(raw, "seconds", json_real(w->s.seconds));
-    int rc = summary_set(t->rank->metrics, stage_name(t->stage), raw);
+    // The network trained last stands for the run.
+    int rc = summary_set(t->rank->metrics, "images_per_s", json_real(w->s.samples / w->s.seconds));
+    if (rc == RETORT_OK)
+        rc = summary_set(t->rank->metrics, stage_name(t->stage), raw);
     (void)snprintf(key, sizeof key, "%s_ema", stage_name(t->stage));
     if (rc == RETORT_OK && ema)
         rc = summary_set(t->rank->metrics, key, json_deep_copy(ema));
     return rc;
 }
 
-static int begin_training(struct training *w, const char *teacher, int64_t *metrics_floor)
+static int begin_training(struct training *w, const char *teacher)
 {
     bool found = false;
     int rc = RETORT_OK;
     w->s = (struct progress_state){.best_step = -1, .results = json_object()};
     TRY(trainer_resume(w->t, &w->s, &found));
-    if (!found)
-        TRY(metrics_cut(w->t->rank->metrics, *metrics_floor));
     if (found && teacher[0] && w->t->step > 0 && strcmp(w->s.teacher, teacher) != 0) {
-        w->t->rank->agreed = true;
-        TRY_ELSE(false, RETORT_INPUT,
-                 "the student of %s began with the logits of another teacher; put them back or "
-                 "use --fresh",
-                 w->t->rank->folder);
+        struct rank *rank = w->t->rank;
+        if (rank_is_first(rank))
+            rc = FAIL(RETORT_INPUT,
+                      "the student of %s began with the logits of another teacher; put them back "
+                      "or use --fresh",
+                      rank->folder);
+        TRY(rank_agree(rank, rc));
     }
     (void)snprintf(w->s.teacher, sizeof w->s.teacher, "%s", teacher);
     if (found && !w->s.finished)
@@ -307,14 +318,13 @@ fail:
     return rc;
 }
 
-int stage_train(struct rank *rank, enum stage stage, struct views *views, const char *teacher,
-                int64_t *metrics_floor)
+int stage_train(struct rank *rank, enum stage stage, struct views *views, const char *teacher)
 {
     struct training w = {0};
     int rc = RETORT_OK;
     watchdog_phase(rank->watchdog, stage_name(stage));
     TRY(trainer_create(&w.t, rank, stage, views));
-    TRY(begin_training(&w, teacher, metrics_floor));
+    TRY(begin_training(&w, teacher));
     if (!w.s.finished)
         cost_say_memory(w.t);
     while (!w.s.finished) {
@@ -322,7 +332,6 @@ int stage_train(struct rank *rank, enum stage stage, struct views *views, const 
         TRY(end_epoch(&w));
     }
     TRY(rank_agree(rank, write_summary(&w)));
-    *metrics_floor = metrics_bytes(rank->metrics);
 fail:
     progress_state_free(&w.s);
     trainer_destroy(&w.t);

@@ -6,8 +6,6 @@
 
 // Collective. Trains the stage's network from where its folder stands to the end of its epochs.
 // `views` holds the teacher's logits for the student, else NULL; `teacher` is the checksum of that
-// teacher's weights or "". *metrics_floor: length of metrics.jsonl when the stage began for the
-// first time, to cut back to when there is no checkpoint yet; updated to its end.
+// teacher's weights or "".
 // RETORT_STOPPED after a checkpoint when asked to stop.
-int stage_train(struct rank *rank, enum stage stage, struct views *views, const char *teacher,
-                int64_t *metrics_floor);
+int stage_train(struct rank *rank, enum stage stage, struct views *views, const char *teacher);
