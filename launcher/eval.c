@@ -1,5 +1,6 @@
 // retort eval: a checkpoint on a split of a data set.
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -94,6 +95,20 @@ static int check_is_ours(const char *path)
                 file_exists(path) ? "not a file of retort" : "not there");
 }
 
+static int start_eval(const struct arguments *a, const char *checkpoint, const char *data)
+{
+    char threads[16];
+    const char *arguments[] = {"eval",     checkpoint, data,
+                               a->weights, a->split,   a->json ? "1" : "0",
+                               a->device,  threads,    NULL};
+    struct start start = {.ranks = a->ranks ? a->ranks : machine_cores(), .arguments = arguments};
+    start.threads = a->threads ? a->threads : machine_cores() / start.ranks;
+    if (start.threads < 1)
+        start.threads = 1;
+    snprintf(threads, sizeof threads, "%d", start.threads);
+    return start_ranks(&start);
+}
+
 int eval_main(int argc, char **argv)
 {
     struct arguments a = {.weights = "raw", .split = "val", .device = "auto"};
@@ -112,13 +127,7 @@ int eval_main(int argc, char **argv)
     TRY(find_data(data, folder ? what : NULL, a.data));
     TRY(check_is_ours(checkpoint));
     TRY(check_is_ours(data));
-    const char *arguments[] = {"eval",  checkpoint,         data,     a.weights,
-                               a.split, a.json ? "1" : "0", a.device, NULL};
-    struct start start = {.ranks = a.ranks ? a.ranks : machine_cores(), .arguments = arguments};
-    start.threads = a.threads ? a.threads : machine_cores() / start.ranks;
-    if (start.threads < 1)
-        start.threads = 1;
-    rc = start_ranks(&start);
+    rc = start_eval(&a, checkpoint, data);
 fail:
     return rc;
 }

@@ -13,7 +13,8 @@ enum { ROWS_MAX = 32, FIRST_ID = 1000, HELP_COLUMN = 24, NAME_CAPACITY = 128 };
 
 static void print_help(const struct command_options *c)
 {
-    printf("retort %s %s [options]\n\n%s\n\n", c->command, c->words, c->about);
+    printf("retort %s %s%s[options]\n\n%s\n\n", c->command, c->words, *c->words ? " " : "",
+           c->about);
     for (size_t i = 0; i < c->row_count; i++) {
         const struct option_row *row = &c->rows[i];
         char name[NAME_CAPACITY];

@@ -129,16 +129,17 @@ static void forget_refused_start(const struct run_plan *p, int code)
         unlink(recipe);
 }
 
-static int run_ranks(const struct run_plan *p, bool fresh, struct start *start)
+static int run_ranks(const struct run_plan *p, bool fresh, const struct start *asked)
 {
     struct owner owner = {0};
+    struct start start = *asked;
     int rc = open_folder(p, fresh, &owner);
-    start->owner = &owner;
     if (rc == RETORT_OK) {
         log_info("%s %s with %d rank%s of %d thread%s", p->resumes ? "going on in" : "starting in",
                  p->folder, p->ranks, p->ranks == 1 ? "" : "s", p->threads,
                  p->threads == 1 ? "" : "s");
-        rc = start_ranks(start);
+        start.owner = &owner;
+        rc = start_ranks(&start);
         forget_refused_start(p, rc);
     }
     owner_release(&owner);
@@ -167,11 +168,11 @@ int run_main(int argc, char **argv)
         return recipe_print(&plan.recipe, stdout);
     TRY(run_plan_check_inputs(&plan));
     const char *arguments[] = {"run", plan.folder, "--device", a.device, "--stages", stages, NULL};
-    struct start start = {.run_folder = plan.folder,
-                          .ranks = plan.ranks,
-                          .threads = plan.threads,
-                          .hosts = a.hosts,
-                          .arguments = arguments};
+    const struct start start = {.run_folder = plan.folder,
+                                .ranks = plan.ranks,
+                                .threads = plan.threads,
+                                .hosts = a.hosts,
+                                .arguments = arguments};
     rc = a.dry_run ? start_print(&start) : run_ranks(&plan, a.fresh, &start);
 fail:
     return rc;
