@@ -242,6 +242,37 @@ static void consider(const char *unknown, const char *candidate, size_t *nearest
     }
 }
 
+// Words that two paths share at their ends: 2 for teacher.distill.kind and student.distill.kind.
+static size_t words_shared(const char *a, const char *b)
+{
+    size_t a_length = strlen(a), b_length = strlen(b), words = 0;
+    while (a_length > 0 && b_length > 0 && a[a_length - 1] == b[b_length - 1]) {
+        a_length--;
+        b_length--;
+        words += a[a_length] == '.';
+    }
+    bool a_ends = a_length == 0 || a[a_length - 1] == '.';
+    bool b_ends = b_length == 0 || b[b_length - 1] == '.';
+    return words + (a_ends && b_ends && a[a_length] != '.');
+}
+
+// The right words in the wrong place: teacher.lr, batch. The unknown key's own section comes first.
+static bool misplaced(const char *unknown, char out[OPTION_PATH_CAPACITY])
+{
+    struct option_ref o;
+    size_t section = strcspn(unknown, "."), best = 0;
+    for (size_t i = 0; option_at(i, &o); i++) {
+        size_t shared = 2 * words_shared(unknown, o.path);
+        if (shared > 0 && strncmp(o.path, unknown, section) == 0 && o.path[section] == '.')
+            shared++;
+        if (shared <= best)
+            continue;
+        best = shared;
+        snprintf(out, OPTION_PATH_CAPACITY, "%s", o.path);
+    }
+    return best > 0;
+}
+
 bool option_suggest(const char *unknown, char out[OPTION_PATH_CAPACITY])
 {
     struct option_ref o;
@@ -257,17 +288,7 @@ bool option_suggest(const char *unknown, char out[OPTION_PATH_CAPACITY])
     }
     if (nearest < limit)
         return true;
-    // The right word in the wrong place: teacher.lr, batch.
-    const char *dot = strchr(unknown, '.');
-    size_t section = dot ? (size_t)(dot - unknown) + 1 : 0;
-    for (size_t i = 0; option_at(i, &o); i++) {
-        if (strncmp(o.path, unknown, section) != 0 ||
-            strcmp(last_word(o.path), last_word(unknown)) != 0)
-            continue;
-        snprintf(out, OPTION_PATH_CAPACITY, "%s", o.path);
-        return true;
-    }
-    return false;
+    return misplaced(unknown, out);
 }
 
 int option_refuse_unknown(const char *where, const char *path)
