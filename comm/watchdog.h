@@ -3,26 +3,31 @@
 //
 // ranks/<r>.state is a fixed-size text file, mapped and rewritten in place (no system call a
 // collective): rank, host, pid, stage, step, the last 8 collectives (name, bytes, state) and when.
-// When a collective lasts longer than `timeout_s`, the thread prints one line naming the collective,
-// the step and the ranks that have not arrived (from their files), and ends the process.
+// When a collective lasts longer than `timeout_s`, the thread prints one line naming the
+// collective, the step and the ranks that have not arrived (from their files), and ends the process
+// with RETORT_RANK; mpirun or srun then ends the others.
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct watchdog; // opaque
 
-// `folder` holds the state files (created). Not collective.
-int watchdog_create(struct watchdog **out, const char *folder, int rank, int size,
-                    const char *host, double timeout_s);
+// `folder` holds the state files (created). A `timeout_s` of 0: never ends the run. Not collective.
+int watchdog_create(struct watchdog **out, const char *folder, int rank, int size, const char *host,
+                    double timeout_s);
 // Marks the rank as having left (`code` in the file), stops the thread. Takes NULL.
 void watchdog_destroy(struct watchdog **p, int code);
 // Named phases ("teacher", "logits view 3") and the step: what the rank did last. Cheap. A NULL
-// watchdog is accepted by all three.
+// watchdog is accepted by all five. A new phase has no step yet.
 void watchdog_phase(struct watchdog *w, const char *phase);
 void watchdog_step(struct watchdog *w, int64_t step);
+// A collective: numbered, so that whoever has entered fewer is behind.
 void watchdog_enter(struct watchdog *w, const char *collective, size_t bytes);
+// A wait that not every rank goes through (the end of an exchange): not numbered, timed the same.
+void watchdog_wait(struct watchdog *w, const char *what, size_t bytes);
 void watchdog_leave(struct watchdog *w);
 
 // One line of what a rank did last, from its file, for a launcher that saw it die:
 // "rank 1 on node7 (pid 123): student step 412, in all-reduce of 7.5 MB for 2.1 s".
+// Returns RETORT_INPUT, and prints nothing, when there is no such file (`out` says so too).
 int watchdog_describe(const char *folder, int rank, char *out, size_t out_bytes);

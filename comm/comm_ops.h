@@ -1,0 +1,58 @@
+#pragma once
+// What a transport supplies: one table of functions behind comm.h. Inside comm/ only.
+//
+// comm.c checks the arguments, tells the watchdog and calls the table; a transport prints its own
+// failure and returns RETORT_RANK, upon which comm.c ends all ranks. A transport's own struct has
+// struct comm as its first member.
+
+#include "comm/comm.h"
+
+enum {
+    COMM_HOST_CAPACITY = 256,
+    COMM_BUCKET_BYTES = 1 << 20, // of the deterministic all-reduce: stays in a core's cache
+    COMM_PIECE_BYTES = 16 << 20, // larger blocks travel in pieces, so that a count fits MPI's int
+};
+
+// The one exchange that may be in flight; it lives in struct comm, so starting one frees nothing.
+struct comm_request {
+    bool active;
+    size_t bytes; // sent and received by this rank
+};
+
+struct exchange_block {
+    const size_t *counts, *offsets; // [size], in bytes; borrowed for the call
+};
+
+struct comm_ops {
+    void (*destroy)(struct comm *c);
+    void (*abort)(struct comm *c, int code) __attribute__((noreturn));
+    int (*allreduce_max)(struct comm *c, int *value);
+    int (*barrier)(struct comm *c);
+    int (*broadcast)(struct comm *c, void *data, size_t bytes, int root);
+    int (*allgather)(struct comm *c, const void *mine, size_t bytes, void *all);
+    int (*gatherv)(struct comm *c, const void *mine, size_t bytes, void *all, const size_t *counts,
+                   const size_t *offsets, int root);
+    int (*allreduce_sum)(struct comm *c, void *data, size_t count, enum real_type type);
+    int (*allreduce_tree)(struct comm *c, void *data, size_t count, enum real_type type);
+    int (*exchange_start)(struct comm *c, const void *send, struct exchange_block to, void *recv,
+                          struct exchange_block from);
+    int (*exchange_test)(struct comm *c, bool *done);
+    int (*exchange_wait)(struct comm *c);
+};
+
+struct comm {
+    const struct comm_ops *ops;
+    int rank, size, local_rank, local_size;
+    char host[COMM_HOST_CAPACITY];
+    struct watchdog *watchdog; // borrowed, may be NULL
+    struct comm_request request;
+};
+
+// Copies this rank's block to itself, the part of an exchange that needs no transport.
+void exchange_copy_own(int rank, const void *send, struct exchange_block to, void *recv,
+                       struct exchange_block from);
+
+// sum[i] += other[i]
+void tree_add(void *sum, const void *other, size_t count, enum real_type type);
+// The largest power of two that is at most `size`.
+int tree_ranks(int size);
