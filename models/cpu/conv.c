@@ -1,0 +1,277 @@
+// Convolution, with bias and ReLU where the graph has them.
+
+#include <string.h>
+
+#include "base/error.h"
+#include "models/cpu/network.h"
+#include "models/cpu/pointwise.h"
+
+enum {
+    OP_FORWARD,
+    OP_BACKWARD_DATA,
+    OP_BACKWARD_WEIGHTS,
+    OP_UNPACK
+}; // the first three as dnn_direction
+
+static struct dnn_conv conv_shape(const struct layer *l, int count)
+{
+    return (struct dnn_conv){.count = count,
+                             .in = l->in.padded,
+                             .out = l->out.padded,
+                             .in_height = l->in.height,
+                             .in_width = l->in.width,
+                             .out_height = l->out.height,
+                             .out_width = l->out.width,
+                             .kernel = l->node->kernel,
+                             .stride = l->node->stride,
+                             .padding = l->node->padding,
+                             .plain_input = !l->in.blocked,
+                             .bias = l->node->has_bias,
+                             .relu = l->relu};
+}
+
+bool conv_has_direction(const struct cpu_network *n, const struct layer *l,
+                        enum dnn_direction direction)
+{
+    if (direction == DNN_FORWARD)
+        return true;
+    return n->host.training && (direction == DNN_BACKWARD_WEIGHTS || l->dx != NULL);
+}
+
+// ---- weights
+
+static size_t weight_elements(const struct layer *l)
+{
+    return (size_t)l->out.padded * l->in.padded * l->node->kernel * l->node->kernel;
+}
+
+static bool weights_padded(const struct layer *l)
+{
+    return l->in.padded != l->in.channels || l->out.padded != l->out.channels;
+}
+
+// Copies rows between [out, in, taps] and [out, padded in, taps].
+static void copy_rows(const struct layer *l, float *padded, float *dense, bool to_padded)
+{
+    size_t taps = (size_t)l->node->kernel * l->node->kernel, row = l->in.channels * taps;
+    for (int o = 0; o < l->out.channels; o++) {
+        float *p = padded + o * l->in.padded * taps, *q = dense + o * row;
+        if (to_padded)
+            memcpy(p, q, row * sizeof(float));
+        else
+            memcpy(q, p, row * sizeof(float));
+    }
+}
+
+// Brings the arena's weights into every format in use from `first` on.
+static int pack_weights(struct cpu_network *n, struct layer *l, int first)
+{
+    int rc = RETORT_OK;
+    struct conv_state *c = &l->conv;
+    float *weights = (float *)(uintptr_t)n->arena + cpu_param(n, l->node->weight)->offset;
+    if (first < c->pack_count && weights_padded(l)) {
+        memset(n->plain.data, 0, weight_elements(l) * sizeof(float));
+        copy_rows(l, n->plain.data, weights, true);
+        weights = n->plain.data;
+    }
+    for (int i = first; i < c->pack_count; i++) {
+        TRY(dnn_op_bind(&n->engine->dnn, &c->packs[i].pack, DNNL_ARG_FROM, weights));
+        TRY(cpu_op_run(n, &c->packs[i].pack));
+    }
+fail:
+    return rc;
+}
+
+// The packed weights in the format `op` wants, made when there are none yet.
+static int packed_weights(struct cpu_network *n, struct layer *l, const struct dnn_op *op,
+                          float **out)
+{
+    struct conv_state *c = &l->conv;
+    struct dnn_conv shape = conv_shape(l, 1);
+    int rc = RETORT_OK;
+    for (int i = 0; i < c->pack_count; i++)
+        if (dnn_op_same_format(&c->packs[i].pack, DNNL_ARG_TO, op, DNNL_ARG_WEIGHTS)) {
+            *out = c->packs[i].data;
+            return RETORT_OK;
+        }
+    TRY_ELSE(c->pack_count < CONV_PACKS, RETORT_FAILED,
+             "oneDNN wants %s's weights in too many formats", l->node->name);
+    struct packed *p = &c->packs[c->pack_count];
+    TRY(dnn_pack_create(&p->pack, &n->engine->dnn, &shape, op, DNNL_ARG_WEIGHTS));
+    TRY(cpu_op_adopt(n, &p->pack));
+    TRY(cpu_network_alloc(n, dnn_op_bytes(op, DNNL_ARG_WEIGHTS), &p->data));
+    TRY(dnn_op_bind(&n->engine->dnn, &p->pack, DNNL_ARG_TO, p->data));
+    *out = p->data;
+    c->pack_count++;
+    if (n->arena != NULL) // a new batch size in the middle of training
+        TRY(pack_weights(n, l, c->pack_count - 1));
+fail:
+    return rc;
+}
+
+// ---- operations
+
+static int bind_forward(struct cpu_network *n, struct layer *l, struct dnn_op *op)
+{
+    struct dnn *d = &n->engine->dnn;
+    float *weights;
+    int rc = RETORT_OK;
+    TRY(packed_weights(n, l, op, &weights));
+    if (l->x != NULL)
+        TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, l->x));
+    TRY(dnn_op_bind(d, op, DNNL_ARG_WEIGHTS, weights));
+    if (l->node->has_bias)
+        TRY(dnn_op_bind(d, op, DNNL_ARG_BIAS, l->conv.bias));
+    TRY(dnn_op_bind(d, op, DNNL_ARG_DST, l->y));
+fail:
+    return rc;
+}
+
+static int bind_backward(struct cpu_network *n, struct layer *l, struct dnn_op *op,
+                         enum dnn_direction direction)
+{
+    struct dnn *d = &n->engine->dnn;
+    float *weights;
+    int rc = RETORT_OK;
+    TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_DST, l->dy));
+    if (direction == DNN_BACKWARD_DATA) {
+        TRY(packed_weights(n, l, op, &weights));
+        TRY(dnn_op_bind(d, op, DNNL_ARG_WEIGHTS, weights));
+        return dnn_op_bind(d, op, DNNL_ARG_DIFF_SRC, l->dx);
+    }
+    if (l->x != NULL)
+        TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, l->x));
+    if (l->node->has_bias)
+        TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_BIAS, l->conv.bias_gradient));
+    TRY(cpu_scratch_reserve(n, &n->staging, dnn_op_bytes(op, DNNL_ARG_DIFF_WEIGHTS)));
+fail:
+    return rc;
+}
+
+int conv_op_create(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+                   enum dnn_direction direction, enum dnn_algorithm algorithm, bool *available)
+{
+    struct dnn_conv shape = conv_shape(l, count);
+    int rc = RETORT_OK;
+    TRY(dnn_conv_create(op, &n->engine->dnn, &shape, direction, algorithm, available));
+    if (!*available)
+        return RETORT_OK;
+    TRY(direction == DNN_FORWARD ? bind_forward(n, l, op) : bind_backward(n, l, op, direction));
+    TRY(cpu_op_adopt(n, op));
+fail:
+    return rc;
+}
+
+int conv_op_run(struct cpu_network *n, struct layer *l, struct dnn_op *op,
+                enum dnn_direction direction)
+{
+    struct dnn *d = &n->engine->dnn;
+    int rc = RETORT_OK;
+    if (l->x == NULL && direction != DNN_BACKWARD_DATA)
+        TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, (void *)(uintptr_t)n->pictures));
+    if (direction == DNN_BACKWARD_WEIGHTS)
+        TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_WEIGHTS, n->staging.data));
+    TRY(cpu_op_run(n, op));
+fail:
+    return rc;
+}
+
+static int conv_build(struct cpu_network *n, struct layer *l, struct kernels *k, int count)
+{
+    static const char *const NAMES[] = {"direct", "wino"};
+    struct dnn_conv shape = conv_shape(l, count);
+    int rc = RETORT_OK;
+    bool available;
+    for (int i = 0; i < DNN_DIRECTIONS; i++) {
+        if (!conv_has_direction(n, l, i))
+            continue;
+        TRY(conv_op_create(n, l, &k->op[i], count, i, l->conv.algorithm[i], &available));
+        TRY_ELSE(
+            available, RETORT_USAGE,
+            "the engine plan asks for the %s algorithm for %s, which this machine's oneDNN does "
+            "not have for a batch of %d; start afresh without the plan",
+            NAMES[l->conv.algorithm[i]], l->node->name, count);
+    }
+    if (conv_has_direction(n, l, DNN_BACKWARD_WEIGHTS)) {
+        TRY(dnn_unpack_create(&k->op[OP_UNPACK], &n->engine->dnn, &shape,
+                              &k->op[OP_BACKWARD_WEIGHTS], DNNL_ARG_DIFF_WEIGHTS));
+        TRY(cpu_op_adopt(n, &k->op[OP_UNPACK]));
+    }
+fail:
+    return rc;
+}
+
+// ---- the layer
+
+static int conv_open(struct cpu_network *n, struct layer *l)
+{
+    size_t bytes = (size_t)l->out.padded * sizeof(float);
+    int rc = RETORT_OK;
+    if (l->node->has_bias) {
+        TRY(cpu_network_alloc(n, bytes, &l->conv.bias));
+        TRY(cpu_network_alloc(n, bytes, &l->conv.bias_gradient));
+    }
+    if (weights_padded(l))
+        TRY(cpu_scratch_reserve(n, &n->plain, weight_elements(l) * sizeof(float)));
+fail:
+    return rc;
+}
+
+static int conv_set_weights(struct cpu_network *n, struct layer *l)
+{
+    if (l->node->has_bias)
+        memcpy(l->conv.bias, n->arena + cpu_param(n, l->node->bias)->offset,
+               (size_t)l->out.channels * sizeof(float));
+    return pack_weights(n, l, 0);
+}
+
+static int conv_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
+{
+    return conv_op_run(n, l, &k->op[OP_FORWARD], DNN_FORWARD);
+}
+
+// From the staging buffer into the arena, padding dropped.
+static int unpack_gradients(struct cpu_network *n, struct layer *l, struct dnn_op *unpack,
+                            float *gradients)
+{
+    struct dnn *d = &n->engine->dnn;
+    float *to = gradients + cpu_param(n, l->node->weight)->offset;
+    int rc = RETORT_OK;
+    TRY(dnn_op_bind(d, unpack, DNNL_ARG_FROM, n->staging.data));
+    TRY(dnn_op_bind(d, unpack, DNNL_ARG_TO, weights_padded(l) ? n->plain.data : to));
+    TRY(cpu_op_run(n, unpack));
+    if (weights_padded(l))
+        copy_rows(l, n->plain.data, to, false);
+    if (l->node->has_bias)
+        memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->conv.bias_gradient,
+               (size_t)l->out.channels * sizeof(float));
+fail:
+    return rc;
+}
+
+static int conv_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
+                         float *gradients)
+{
+    int rc = RETORT_OK;
+    if (l->relu)
+        relu_backward(n, l->y, l->dy, (size_t)n->host.count * shape_elements(&l->out));
+    TRY(conv_op_run(n, l, &k->op[OP_BACKWARD_WEIGHTS], DNN_BACKWARD_WEIGHTS));
+    TRY(unpack_gradients(n, l, &k->op[OP_UNPACK], gradients));
+    if (l->dx != NULL)
+        TRY(conv_op_run(n, l, &k->op[OP_BACKWARD_DATA], DNN_BACKWARD_DATA));
+fail:
+    return rc;
+}
+
+static void conv_close(struct layer *l)
+{
+    for (int i = 0; i < CONV_PACKS; i++)
+        dnn_op_free(&l->conv.packs[i].pack);
+}
+
+const struct layer_ops CONV_LAYER = {.open = conv_open,
+                                     .build = conv_build,
+                                     .set_weights = conv_set_weights,
+                                     .forward = conv_forward,
+                                     .backward = conv_backward,
+                                     .close = conv_close};

@@ -1,0 +1,157 @@
+#include "base/error.h"
+#include "models/cpu/network.h"
+
+size_t shape_elements(const struct shape *s)
+{
+    return (size_t)s->padded * s->height * s->width;
+}
+
+static struct shape shape_blocked(const struct cpu_network *n, int channels, int height, int width)
+{
+    int block = n->engine->dnn.block;
+    return (struct shape){.channels = channels,
+                          .padded = (channels + block - 1) / block * block,
+                          .height = height,
+                          .width = width,
+                          .blocked = true};
+}
+
+static struct shape shape_plain(int channels, int height, int width)
+{
+    return (struct shape){
+        .channels = channels, .padded = channels, .height = height, .width = width};
+}
+
+// Shape of what the next layer reads.
+static struct shape chain_end(const struct cpu_network *n)
+{
+    const struct node *first = &n->host.graph->nodes[0];
+    return n->layer_count > 0 ? n->layers[n->layer_count - 1].out
+                              : shape_plain(first->channels, first->height, first->width);
+}
+
+static struct layer *append(struct cpu_network *n, const struct layer_ops *ops,
+                            const struct node *node)
+{
+    struct layer *l = &n->layers[n->layer_count];
+    struct shape in = chain_end(n);
+    *l = (struct layer){.ops = ops, .node = node, .in = in, .out = in};
+    n->layer_count++;
+    return l;
+}
+
+// Blocks to plain rows in (C, H, W) order.
+static void append_flatten(struct cpu_network *n, const struct node *node)
+{
+    struct shape in = chain_end(n);
+    if (in.blocked)
+        append(n, &FLATTEN_LAYER, node)->out = shape_plain(in.channels, in.height, in.width);
+}
+
+static int append_node(struct cpu_network *n, const struct node *node)
+{
+    struct layer *l;
+    switch (node->kind) {
+    case NODE_CONV:
+        l = append(n, &CONV_LAYER, node);
+        l->out = shape_blocked(n, node->channels, node->height, node->width);
+        break;
+    case NODE_BATCHNORM:
+        append(n, &NORM_LAYER, node);
+        break;
+    case NODE_ACTIVATION:
+        if (node->activation != ACTIVATION_RELU)
+            return FAIL(RETORT_USAGE, "device cpu has no activation like that of %s", node->name);
+        append(n, &RELU_LAYER, node);
+        break;
+    case NODE_AVGPOOL:
+        l = append(n, &POOL_LAYER, node);
+        l->out.height = node->height;
+        l->out.width = node->width;
+        break;
+    case NODE_LINEAR:
+        append_flatten(n, node);
+        l = append(n, &LINEAR_LAYER, node);
+        l->out = shape_plain(node->channels, 1, 1);
+        break;
+    case NODE_INPUT:
+        break;
+    }
+    return RETORT_OK;
+}
+
+static bool fuses_relu(const struct cpu_network *n)
+{
+    const struct layer_ops *ops = n->layer_count > 0 ? n->layers[n->layer_count - 1].ops : NULL;
+    return ops == &CONV_LAYER || ops == &NORM_LAYER || ops == &LINEAR_LAYER;
+}
+
+int cpu_layers_create(struct cpu_network *n)
+{
+    const struct graph *g = n->host.graph;
+    int rc = RETORT_OK;
+    // A node makes two layers at the most; one more flattens the end.
+    n->layers = calloc((size_t)g->node_count * 2 + 1, sizeof(*n->layers));
+    if (n->layers == NULL)
+        return FAIL(RETORT_MEMORY, "no memory for %s", g->arch);
+    for (int i = 1; i < g->node_count; i++) {
+        const struct node *node = &g->nodes[i];
+        TRY_ELSE(node->input == i - 1, RETORT_USAGE,
+                 "device cpu runs chains of layers only; %s reads a layer further back",
+                 node->name);
+        if (node->kind == NODE_ACTIVATION && node->activation == ACTIVATION_RELU && fuses_relu(n))
+            n->layers[n->layer_count - 1].relu = true;
+        else
+            TRY(append_node(n, node));
+    }
+    TRY_ELSE(n->layer_count > 0, RETORT_USAGE, "%s has no layers", g->arch);
+    append_flatten(n, &g->nodes[g->node_count - 1]);
+fail:
+    return rc;
+}
+
+static size_t layer_bytes(const struct cpu_network *n, const struct shape *s)
+{
+    return (size_t)n->host.max_batch * shape_elements(s) * sizeof(float);
+}
+
+static size_t largest_output(const struct cpu_network *n)
+{
+    size_t largest = 0;
+    for (int i = 0; i < n->layer_count; i++) {
+        size_t bytes = layer_bytes(n, &n->layers[i].out);
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
+}
+
+// In training every output stays for backward, and gradients alternate between two buffers; else
+// outputs do.
+int cpu_layers_plan_memory(struct cpu_network *n)
+{
+    bool training = n->host.training;
+    float *pair[2], *x = NULL;
+    int rc = RETORT_OK, turn = 0;
+    for (int i = 0; i < 2; i++)
+        TRY(cpu_network_alloc(n, largest_output(n), &pair[i]));
+    for (int i = 0; i < n->layer_count; i++) {
+        struct layer *l = &n->layers[i];
+        l->x = x;
+        if (x != NULL && (l->ops->in_place_forward || (!training && l->ops->in_place_evaluate)))
+            l->y = x;
+        else if (training)
+            TRY(cpu_network_alloc(n, layer_bytes(n, &l->out), &l->y));
+        else
+            l->y = pair[turn++ % 2];
+        x = l->y;
+    }
+    float *dy = pair[0];
+    for (int i = n->layer_count - 1; i >= 0 && training; i--) {
+        struct layer *l = &n->layers[i];
+        l->dy = dy;
+        l->dx = i == 0 ? NULL : l->ops->in_place ? dy : pair[dy == pair[0]];
+        dy = l->dx;
+    }
+fail:
+    return rc;
+}

@@ -1,0 +1,247 @@
+#include "models/cpu/network.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+// ---- memory
+
+int cpu_network_alloc(struct cpu_network *n, size_t bytes, void *out)
+{
+    void **blocks = realloc(n->blocks, (size_t)(n->block_count + 1) * sizeof(*blocks));
+    if (blocks != NULL)
+        n->blocks = blocks;
+    void *p = blocks != NULL ? host_calloc(bytes) : NULL;
+    if (p == NULL)
+        return FAIL(RETORT_MEMORY,
+                    "no memory for %s with a batch of %d: %zu bytes more are needed; use more "
+                    "micro-batches (run.microbatches)",
+                    n->host.graph->arch, n->host.max_batch, bytes);
+    n->blocks[n->block_count++] = p;
+    n->memory_bytes += bytes;
+    memcpy(out, &p, sizeof(p));
+    return RETORT_OK;
+}
+
+int cpu_scratch_reserve(struct cpu_network *n, struct scratch *s, size_t bytes)
+{
+    if (bytes <= s->bytes)
+        return RETORT_OK;
+    free(s->data);
+    n->memory_bytes -= s->bytes;
+    s->bytes = 0;
+    s->data = host_calloc(bytes);
+    if (s->data == NULL)
+        return FAIL(RETORT_MEMORY, "no memory for %s: %zu bytes of workspace", n->host.graph->arch,
+                    bytes);
+    s->bytes = bytes;
+    n->memory_bytes += bytes;
+    return RETORT_OK;
+}
+
+int cpu_op_adopt(struct cpu_network *n, const struct dnn_op *op)
+{
+    return cpu_scratch_reserve(n, &n->scratchpad, dnn_op_bytes(op, DNNL_ARG_SCRATCHPAD));
+}
+
+int cpu_op_run(struct cpu_network *n, struct dnn_op *op)
+{
+    int rc = RETORT_OK;
+    if (dnn_op_bytes(op, DNNL_ARG_SCRATCHPAD) > 0)
+        TRY(dnn_op_bind(&n->engine->dnn, op, DNNL_ARG_SCRATCHPAD, n->scratchpad.data));
+    TRY(dnn_op_run(&n->engine->dnn, op));
+fail:
+    return rc;
+}
+
+const struct param *cpu_param(const struct cpu_network *n, int index)
+{
+    return &n->host.graph->params[index];
+}
+
+// ---- batch sizes
+
+static int build_layers(struct cpu_network *n, struct kernels *kernels, int count)
+{
+    int rc = RETORT_OK;
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops->build != NULL)
+            TRY(n->layers[i].ops->build(n, &n->layers[i], &kernels[i], count));
+fail:
+    return rc;
+}
+
+static void kernels_free(const struct cpu_network *n, struct kernels *kernels)
+{
+    for (int i = 0; i < n->layer_count; i++)
+        for (int j = 0; j < LAYER_OPS; j++)
+            dnn_op_free(&kernels[i].op[j]);
+    free(kernels);
+}
+
+// The operations for `count` samples, made when this size turns up for the first time.
+static int kernels_for(struct cpu_network *n, int count, struct kernels **out)
+{
+    int rc = RETORT_OK;
+    for (int i = 0; i < n->size_count; i++)
+        if (n->sizes[i].count == count) {
+            *out = n->sizes[i].kernels;
+            return RETORT_OK;
+        }
+    struct kernels *kernels = calloc((size_t)n->layer_count, sizeof(*kernels));
+    struct batch_size *sizes = realloc(n->sizes, (size_t)(n->size_count + 1) * sizeof(*sizes));
+    if (sizes != NULL)
+        n->sizes = sizes;
+    TRY_ELSE(kernels != NULL && sizes != NULL, RETORT_MEMORY, "no memory for %s",
+             n->host.graph->arch);
+    TRY(build_layers(n, kernels, count));
+    n->sizes[n->size_count++] = (struct batch_size){count, kernels};
+    *out = kernels;
+    return RETORT_OK;
+fail:
+    if (kernels != NULL)
+        kernels_free(n, kernels);
+    return rc;
+}
+
+// ---- life
+
+static int network_fill(struct cpu_network *n, const char *plan)
+{
+    struct kernels *first;
+    int rc = RETORT_OK;
+    TRY(cpu_layers_create(n));
+    TRY(cpu_layers_plan_memory(n));
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops->open != NULL)
+            TRY(n->layers[i].ops->open(n, &n->layers[i]));
+    TRY(cpu_plan_apply(n, plan));
+    TRY(kernels_for(n, n->host.max_batch, &first));
+    n->host.logits = n->layers[n->layer_count - 1].y;
+    n->host.logit_gradients = n->layers[n->layer_count - 1].dy;
+fail:
+    return rc;
+}
+
+int cpu_network_create(struct network **out, struct engine *e, const struct graph *g,
+                       const struct network_options *options)
+{
+    struct cpu_network *n = calloc(1, sizeof(*n));
+    if (n == NULL)
+        return FAIL(RETORT_MEMORY, "no memory for %s", g->arch);
+    n->host = (struct host_network){.base.ops = e->ops,
+                                    .engine = host_engine_of(e),
+                                    .graph = g,
+                                    .training = options->training,
+                                    .max_batch = options->max_batch};
+    n->engine = (struct cpu_engine *)e;
+    int rc = network_fill(n, options->plan);
+    if (rc != RETORT_OK) {
+        cpu_network_destroy(&n->host.base);
+        return rc;
+    }
+    *out = &n->host.base;
+    return RETORT_OK;
+}
+
+void cpu_network_destroy(struct network *base)
+{
+    struct cpu_network *n = cpu_network_of(base);
+    for (int i = 0; i < n->size_count; i++)
+        kernels_free(n, n->sizes[i].kernels);
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops->close != NULL)
+            n->layers[i].ops->close(&n->layers[i]);
+    for (int i = 0; i < n->block_count; i++)
+        free(n->blocks[i]);
+    free(n->scratchpad.data);
+    free(n->staging.data);
+    free(n->plain.data);
+    free(n->blocks);
+    free(n->sizes);
+    free(n->layers);
+    free(n);
+}
+
+size_t cpu_network_memory(const struct network *n)
+{
+    return cpu_network_of(n)->memory_bytes;
+}
+
+// ---- the step
+
+int cpu_network_set_weights(struct network *base, const void *arena)
+{
+    struct cpu_network *n = cpu_network_of(base);
+    int rc = RETORT_OK;
+    n->arena = arena;
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops->set_weights != NULL)
+            TRY(n->layers[i].ops->set_weights(n, &n->layers[i]));
+fail:
+    return rc;
+}
+
+int cpu_network_forward(struct network *base, const struct input *in, enum forward_mode mode)
+{
+    struct cpu_network *n = cpu_network_of(base);
+    struct kernels *kernels;
+    int rc = RETORT_OK;
+    CHECK(n->arena != NULL);
+    TRY(host_forward_begin(&n->host, in, mode));
+    if (n->host.count == 0)
+        return RETORT_OK;
+    n->pictures = host_input_of(in)->values;
+    TRY(kernels_for(n, n->host.count, &kernels));
+    for (int i = 0; i < n->layer_count; i++)
+        TRY(n->layers[i].ops->forward(n, &n->layers[i], &kernels[i]));
+fail:
+    return rc;
+}
+
+static int report_ready(const struct ready_callback *on_ready, size_t begin, size_t end)
+{
+    return on_ready != NULL && end > begin ? on_ready->ready(on_ready->context, begin, end)
+                                           : RETORT_OK;
+}
+
+// The statistics are known at once; parameters lie in layer order, so what is ready grows
+// downwards.
+static int backward_layers(struct cpu_network *n, float *gradients, double share,
+                           const struct ready_callback *on_ready)
+{
+    const struct graph *g = n->host.graph;
+    struct kernels *kernels;
+    int rc = RETORT_OK;
+    TRY(kernels_for(n, n->host.count, &kernels));
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops->report_statistics != NULL)
+            n->layers[i].ops->report_statistics(n, &n->layers[i], share, gradients);
+    TRY(report_ready(on_ready, g->trainable, g->total));
+    size_t ready = g->trainable;
+    for (int i = n->layer_count - 1; i >= 0; i--) {
+        struct layer *l = &n->layers[i];
+        TRY(l->ops->backward(n, l, &kernels[i], gradients));
+        if (l->node->weight < 0 || l->ops == &FLATTEN_LAYER)
+            continue;
+        TRY(report_ready(on_ready, g->params[l->node->weight].offset, ready));
+        ready = g->params[l->node->weight].offset;
+    }
+fail:
+    return rc;
+}
+
+int cpu_network_backward(struct network *base, void *gradients, const struct step_scalars *scalars,
+                         const struct ready_callback *on_ready)
+{
+    struct cpu_network *n = cpu_network_of(base);
+    const struct graph *g = n->host.graph;
+    int rc = RETORT_OK;
+    TRY(host_backward_begin(&n->host));
+    if (n->host.count > 0)
+        return backward_layers(n, gradients, n->host.count * scalars->inverse_batch, on_ready);
+    memset(gradients, 0, g->total * sizeof(float));
+    TRY(report_ready(on_ready, 0, g->total));
+fail:
+    return rc;
+}

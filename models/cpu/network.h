@@ -1,0 +1,152 @@
+#pragma once
+// A network on the oneDNN engine: a chain of layers over buffers planned once.
+//
+// Nodes of the graph become layers; a ReLU joins the layer before it. Activations between
+// convolutions are blocked by channels and padded to whole blocks with zeros, in memory only:
+// padded weights are zero, so are their gradients, and files never see them. Operations of oneDNN
+// are made for each batch size when it first turns up and kept; all sizes share the buffers.
+
+#include "models/cpu/dnn_api.h"
+#include "models/host/host.h"
+
+struct cpu_engine {
+    struct host_engine host;
+    struct dnn dnn; // owned
+};
+
+struct shape {    // of one sample
+    int channels; // as in the graph
+    int padded;   // in memory: whole blocks when blocked, else = channels
+    int height, width;
+    bool blocked; // [padded / block, height, width, block], else [channels, height, width]
+};
+size_t shape_elements(const struct shape *s); // in memory, a sample
+
+// A layer's operations for one batch size; which is which is the layer's (CONV_…, NORM_…).
+enum { LAYER_OPS = 4 };
+struct kernels {
+    struct dnn_op op[LAYER_OPS];
+};
+
+// Weights in the format of one operation, kept up to date by network_set_weights.
+struct packed {
+    struct dnn_op pack; // owned
+    float *data;        // owned by the network
+};
+
+enum { CONV_PACKS = 6 };
+struct conv_state {
+    enum dnn_algorithm algorithm[DNN_DIRECTIONS];
+    struct packed packs[CONV_PACKS];
+    int pack_count;
+    float *bias, *bias_gradient; // [padded]; NULL without bias
+};
+
+struct norm_state {
+    // [padded] each
+    float *scale, *shift, *running_mean, *running_variance;
+    float *mean, *variance; // of the last micro-batch
+    float *scale_gradient, *shift_gradient;
+    void *workspace; // which outputs the ReLU let through
+};
+
+struct cpu_network;
+struct layer;
+// Every member may be NULL: nothing to do.
+struct layer_ops {
+    // Allocates what the layer owns beside activations (not per batch size).
+    int (*open)(struct cpu_network *n, struct layer *l);
+    // Makes the operations for `count` samples.
+    int (*build)(struct cpu_network *n, struct layer *l, struct kernels *k, int count);
+    int (*set_weights)(struct cpu_network *n, struct layer *l);
+    int (*forward)(struct cpu_network *n, struct layer *l, struct kernels *k);
+    // Reads dy, fills dx unless it is NULL, and the layer's ranges of `gradients`.
+    int (*backward)(struct cpu_network *n, struct layer *l, struct kernels *k, float *gradients);
+    // Fills the layer's range of the statistics: share × (mean | unbiased variance).
+    void (*report_statistics)(struct cpu_network *n, struct layer *l, double share,
+                              float *gradients);
+    void (*close)(struct layer *l);
+    bool in_place;          // dx may be dy
+    bool in_place_forward;  // y may be x, in training too
+    bool in_place_evaluate; // y may be x when nothing is kept for backward
+};
+extern const struct layer_ops CONV_LAYER, NORM_LAYER, LINEAR_LAYER, RELU_LAYER, POOL_LAYER,
+    FLATTEN_LAYER;
+
+struct layer {
+    const struct layer_ops *ops;
+    const struct node *node; // borrowed
+    bool relu;               // fused
+    struct shape in, out;
+    // Borrowed from the network's buffers, [max_batch] samples each. x of the first layer is NULL:
+    // it reads the pictures. dx of the first is NULL: nobody asks for it.
+    float *x, *y, *dx, *dy;
+    struct conv_state conv;
+    struct norm_state norm;
+};
+
+struct batch_size {
+    int count;
+    struct kernels *kernels; // owned, [layer_count]
+};
+
+struct cpu_network {
+    struct host_network host;
+    struct cpu_engine *engine; // borrowed
+    struct layer *layers;      // owned
+    int layer_count;
+    struct batch_size *sizes; // owned
+    int size_count;
+    void **blocks; // owned memory, freed together
+    int block_count;
+    size_t memory_bytes;
+    const float *arena;    // borrowed: the last network_set_weights
+    const float *pictures; // borrowed: of the forward under way, [count, C, H, W]
+    // Shared by all operations, grown when one is made that needs more.
+    struct scratch {
+        void *data; // owned
+        size_t bytes;
+    } scratchpad, staging, plain; // oneDNN's; weight gradients in its format; padded plain weights
+};
+static inline struct cpu_network *cpu_network_of(const struct network *n)
+{
+    return (struct cpu_network *)(uintptr_t)n;
+}
+
+// ---- network.c
+int cpu_network_create(struct network **out, struct engine *e, const struct graph *g,
+                       const struct network_options *options);
+void cpu_network_destroy(struct network *n);
+size_t cpu_network_memory(const struct network *n);
+int cpu_network_set_weights(struct network *n, const void *arena);
+int cpu_network_forward(struct network *n, const struct input *in, enum forward_mode mode);
+int cpu_network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
+                         const struct ready_callback *on_ready);
+// Zero-filled floats that live as long as the network.
+int cpu_network_alloc(struct cpu_network *n, size_t bytes, void *out);
+int cpu_scratch_reserve(struct cpu_network *n, struct scratch *s, size_t bytes);
+// Makes room for the operation's scratchpad; call once it is made.
+int cpu_op_adopt(struct cpu_network *n, const struct dnn_op *op);
+int cpu_op_run(struct cpu_network *n, struct dnn_op *op);
+const struct param *cpu_param(const struct cpu_network *n, int index);
+
+// ---- layer.c
+// The layers of the graph; RETORT_USAGE for what this engine cannot do.
+int cpu_layers_create(struct cpu_network *n);
+// Buffers of activations and their gradients.
+int cpu_layers_plan_memory(struct cpu_network *n);
+
+// ---- plan.c: "conv2 fwd=wino bwd_data=wino bwd_weights=direct;…"
+// Fills every convolution's algorithms from the text, or by timing when it is NULL.
+int cpu_plan_apply(struct cpu_network *n, const char *text);
+int cpu_network_plan(const struct network *n, char **out);
+
+// ---- conv.c
+// One direction's operation, bound; *available as dnn_conv_create.
+int conv_op_create(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+                   enum dnn_direction direction, enum dnn_algorithm algorithm, bool *available);
+// Runs one with the shared buffers.
+int conv_op_run(struct cpu_network *n, struct layer *l, struct dnn_op *op,
+                enum dnn_direction direction);
+bool conv_has_direction(const struct cpu_network *n, const struct layer *l,
+                        enum dnn_direction direction);

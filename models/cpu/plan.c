@@ -1,0 +1,175 @@
+// Which algorithm each convolution uses in each direction: chosen by timing, or as a plan says.
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "models/cpu/network.h"
+
+static const char *const DIRECTION_NAMES[DNN_DIRECTIONS] = {"fwd", "bwd_data", "bwd_weights"};
+static const char *const ALGORITHM_NAMES[DNN_ALGORITHMS] = {"direct", "wino"};
+
+// ---- by timing
+
+enum { TIMED_RUNS = 5, TIMED_SAMPLES = 50 };
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Median seconds of a run, after one to warm up.
+static int time_op(struct cpu_network *n, struct layer *l, struct dnn_op *op,
+                   enum dnn_direction direction, double *seconds)
+{
+    double runs[TIMED_RUNS];
+    int rc = RETORT_OK;
+    TRY(conv_op_run(n, l, op, direction));
+    for (int i = 0; i < TIMED_RUNS; i++) {
+        double start = clock_seconds();
+        TRY(conv_op_run(n, l, op, direction));
+        runs[i] = clock_seconds() - start;
+    }
+    qsort(runs, TIMED_RUNS, sizeof(runs[0]), compare_doubles);
+    *seconds = runs[TIMED_RUNS / 2];
+fail:
+    return rc;
+}
+
+static int choose_direction(struct cpu_network *n, struct layer *l, enum dnn_direction direction)
+{
+    int count = n->host.max_batch < TIMED_SAMPLES ? n->host.max_batch : TIMED_SAMPLES;
+    double best = 0.0, seconds;
+    bool found = false, available;
+    struct dnn_op op = {0};
+    int rc = RETORT_OK;
+    for (int a = 0; a < DNN_ALGORITHMS; a++) {
+        TRY(conv_op_create(n, l, &op, count, direction, a, &available));
+        if (available) {
+            TRY(time_op(n, l, &op, direction, &seconds));
+            if (!found || seconds < best) {
+                best = seconds;
+                l->conv.algorithm[direction] = (enum dnn_algorithm)a;
+            }
+            found = true;
+        }
+        dnn_op_free(&op);
+    }
+    TRY_ELSE(found, RETORT_FAILED, "oneDNN has no convolution for %s", l->node->name);
+fail:
+    dnn_op_free(&op);
+    return rc;
+}
+
+// The pictures of the first layer while timing: zeros.
+static int choose_by_timing(struct cpu_network *n)
+{
+    struct shape *in = &n->layers[0].in;
+    float *zeros = host_calloc((size_t)n->host.max_batch * shape_elements(in) * sizeof(float));
+    int rc = RETORT_OK;
+    TRY_ELSE(zeros != NULL, RETORT_MEMORY, "no memory to time %s", n->host.graph->arch);
+    n->pictures = zeros;
+    for (int i = 0; i < n->layer_count; i++)
+        for (int d = 0; d < DNN_DIRECTIONS; d++)
+            if (n->layers[i].ops == &CONV_LAYER && conv_has_direction(n, &n->layers[i], d))
+                TRY(choose_direction(n, &n->layers[i], d));
+fail:
+    n->pictures = NULL;
+    free(zeros);
+    return rc;
+}
+
+// ---- by a plan's text
+
+// Finds "name=value" among the words of [text, end); false when it is not there.
+static bool find_word(const char *text, const char *end, const char *name, char *value,
+                      size_t value_bytes)
+{
+    size_t length = strlen(name);
+    for (const char *p = text; p < end;) {
+        size_t word = strcspn(p, " ;");
+        if (word > length + 1 && strncmp(p, name, length) == 0 && p[length] == '=') {
+            snprintf(value, value_bytes, "%.*s", (int)(word - length - 1), p + length + 1);
+            return true;
+        }
+        p += word + 1;
+    }
+    return false;
+}
+
+// The part of the plan that begins with the layer's name; NULL when there is none.
+static const char *find_layer(const char *text, const char *name, const char **end)
+{
+    size_t length = strlen(name);
+    for (const char *p = text; *p != '\0';) {
+        size_t part = strcspn(p, ";");
+        *end = p + part;
+        if (part > length && strncmp(p, name, length) == 0 && p[length] == ' ')
+            return p + length + 1;
+        p += part + (p[part] == ';');
+    }
+    return NULL;
+}
+
+static int read_layer(const struct cpu_network *n, struct layer *l, const char *text)
+{
+    const char *end = NULL, *words = find_layer(text, l->node->name, &end);
+    for (int d = 0; d < DNN_DIRECTIONS; d++) {
+        char value[16];
+        int a = 0;
+        if (!conv_has_direction(n, l, d))
+            continue;
+        if (words == NULL || !find_word(words, end, DIRECTION_NAMES[d], value, sizeof(value)))
+            return FAIL(RETORT_USAGE,
+                        "the engine plan says nothing of %s %s: it was made by another device or "
+                        "network (\"%.40s\"); start afresh without it",
+                        l->node->name, DIRECTION_NAMES[d], text);
+        while (a < DNN_ALGORITHMS && strcmp(value, ALGORITHM_NAMES[a]) != 0)
+            a++;
+        if (a == DNN_ALGORITHMS)
+            return FAIL(RETORT_USAGE,
+                        "the engine plan asks for algorithm \"%s\" for %s %s; device cpu knows "
+                        "direct and wino",
+                        value, l->node->name, DIRECTION_NAMES[d]);
+        l->conv.algorithm[d] = (enum dnn_algorithm)a;
+    }
+    return RETORT_OK;
+}
+
+int cpu_plan_apply(struct cpu_network *n, const char *text)
+{
+    int rc = RETORT_OK;
+    if (text == NULL)
+        return choose_by_timing(n);
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops == &CONV_LAYER)
+            TRY(read_layer(n, &n->layers[i], text));
+fail:
+    return rc;
+}
+
+// ---- to text
+
+static void print_layer(FILE *out, const struct cpu_network *n, const struct layer *l)
+{
+    fprintf(out, "%s", l->node->name);
+    for (int d = 0; d < DNN_DIRECTIONS; d++)
+        if (conv_has_direction(n, l, d))
+            fprintf(out, " %s=%s", DIRECTION_NAMES[d], ALGORITHM_NAMES[l->conv.algorithm[d]]);
+    fprintf(out, ";");
+}
+
+int cpu_network_plan(const struct network *base, char **out)
+{
+    const struct cpu_network *n = cpu_network_of(base);
+    size_t bytes;
+    FILE *f = open_memstream(out, &bytes);
+    if (f == NULL)
+        return FAIL(RETORT_MEMORY, "no memory for an engine plan");
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops == &CONV_LAYER)
+            print_layer(f, n, &n->layers[i]);
+    return fclose(f) == 0 ? RETORT_OK : FAIL(RETORT_MEMORY, "no memory for an engine plan");
+}
