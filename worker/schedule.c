@@ -11,7 +11,7 @@ double schedule_lr(const struct network_recipe *r, int64_t step, int64_t steps)
     double warmup = r->schedule.warmup_epochs * (double)steps;
     double total = (double)r->epochs * (double)steps;
     if ((double)step < warmup)
-        return lr * ((double)step + 1.0) / warmup;
+        return lr * fmin(((double)step + 1.0) / warmup, 1.0);
     switch ((enum schedule_kind)r->schedule.kind) {
     case SCHEDULE_CONSTANT:
         return lr;
