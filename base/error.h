@@ -26,7 +26,11 @@ int error_report(int code, const char *source_file, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 // return FAIL(RETORT_INPUT, "cannot open %s: %s; run \"retort pack\" first", path, why);
+#ifdef __clang_analyzer__ // cannot see that the code comes back
+#define FAIL(code, ...) (error_report((code), __FILE__, __VA_ARGS__), (code))
+#else
 #define FAIL(code, ...) error_report((code), __FILE__, __VA_ARGS__)
+#endif
 
 // For functions with `int rc` and a `fail:` label, where whatever failed has printed its message.
 #define TRY(call)                                                                                  \
