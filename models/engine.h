@@ -116,15 +116,16 @@ struct loss_spec {
 };
 struct loss_targets {
     const int32_t *labels; // engine memory: the split's labels, indexed by sample id
-    const uint16_t
-        *teacher; // engine memory, f16 [*, classes] indexed by sample id; NULL: no teacher
+    // Engine memory, f16 [*, classes] indexed by sample id; NULL: no teacher.
+    const uint16_t *teacher;
     const int64_t *sample_id; // host, [count]
-    int count;
+    int count; // the forward's; after FORWARD_EVAL it may be less: the rows behind are padding
 };
 // Loss of the last forward and d loss / d logits, scaled by scalars->inverse_batch so that
-// gradients of micro-batches add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows (not
-// yet divided by the batch). A FORWARD_EVAL forward may be followed by this too (no gradient is
-// kept then).
+// gradients of micro-batches add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows, not
+// yet divided by the batch: LOSS_KD is T² KL (/ classes where elementwise), LOSS_TOTAL is (1 -
+// alpha) CE + alpha KD; with kind none or no teacher it is CE, and KD is 0. A FORWARD_EVAL forward
+// may be followed by this too (no gradient is kept then).
 int network_loss(struct network *n, const struct loss_targets *targets,
                  const struct loss_spec *spec, const struct step_scalars *scalars, double *sums);
 
