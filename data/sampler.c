@@ -143,7 +143,7 @@ void sampler_share(const struct sampler *s, int64_t step, int rank, int64_t *fir
 int64_t sampler_largest_microbatch(const struct sampler *s)
 {
     if (s->shuffle == SHUFFLE_GLOBAL)
-        return (s->batch + s->microbatches - 1) / s->microbatches;
+        return (at_most(s->batch, s->count) + s->microbatches - 1) / s->microbatches;
     int64_t first, last, steps = sampler_steps(s);
     sampler_own(s, &first, &last);
     int64_t rows = (rank_rows(s, s->rank) + steps - 1) / steps; // of a step, at most

@@ -8,16 +8,17 @@
 // runs those of comm_microbatch_range.
 //
 // With shuffle: shard, rank r visits the R_r rows of its own file range in an order of its own:
-// step s of S takes rows [s * R_r / S, (s + 1) * R_r / S) of that order (floors). Positions are then
-// numbered by step, within a step by rank: every sample still has its turn once an epoch, all ranks
-// make the same number of steps, and steps differ in size by less than the number of ranks. Which
-// samples share a step depends on the number of ranks: the documented exception.
+// step s of S takes rows [s * R_r / S, (s + 1) * R_r / S) of that order (floors). Positions are
+// then numbered by step, within a step by rank: every sample still has its turn once an epoch, all
+// ranks make the same number of steps, and steps differ in size by less than the number of ranks.
+// Which samples share a step depends on the number of ranks: the documented exception.
 
 #include <stdint.h>
 
 #include "base/recipe.h"
 
-// Which rows of `count` rank `rank` of `size` reads: whole blocks of DATASET_BLOCK, even to a block.
+// Which rows of `count` rank `rank` of `size` reads: whole blocks of DATASET_BLOCK, even to a
+// block.
 void shard_rows(int64_t count, int rank, int size, int64_t *first, int64_t *last);
 
 struct sampler {

@@ -5,238 +5,238 @@
 #include "base/error.h"
 #include "base/random.h"
 
-enum { PIECE_STEPS = 8 }; // a piece is as many steps' samples, and takes as many steps
+// A piece is a step's samples, so that an exchange spreads over the epoch before; but no more than
+// this part of all, so that what waits to be sent stays small beside two shards.
+enum { PIECES_AT_LEAST = 16 };
 
-struct piece {
-    int64_t first, last; // positions of the target epoch
+struct exchange {
+    struct comm *comm; // borrowed
+    struct sampler sampler;
+    int64_t epoch;
+    size_t picture_bytes;
+    struct exchange_buffers buffers;
+    struct permutation order;
+    int32_t *owner;                                      // owned; [batch], of a whole step
+    int32_t *owner_last;                                 // owned; [batch], of the last step
+    int64_t pieces, next_piece;                          // next_piece: not started yet
+    int64_t landed;                                      // rows of next_pixels that are spoken for
+    int64_t *samples;                                    // owned; of the piece
+    uint8_t *send;                                       // owned; pixels of the piece that leave
+    size_t send_rows;                                    // room there
+    size_t *send_count, *send_at, *recv_count, *recv_at; // owned, one block; [size], bytes
+    int64_t *cursor;                                     // owned; [2 * size], rows
+    struct comm_request *request;                        // in flight, or NULL
 };
 
-// Which rank holds a sample in a layout, and, on that rank, its slot.
-static int holder(const struct shard *s, int64_t sample, int64_t *slot)
+static int64_t piece_count(const struct sampler *s)
 {
-    const struct shard_layout *l = &s->layout;
-    int size = comm_size(s->comm), me = comm_rank(s->comm);
-    if (l->moved) {
-        int64_t position = sampler_position(&l->sampler, l->epoch, sample);
-        int rank = sampler_owner(&l->sampler, position);
-        if (rank == me)
-            *slot = l->slot[sampler_local(&l->sampler, rank, position)];
-        return rank;
+    int64_t pieces = sampler_steps(s) - 1; // started between the steps of the epoch before
+    pieces = pieces < PIECES_AT_LEAST ? PIECES_AT_LEAST : pieces;
+    return pieces < s->count ? pieces : s->count;
+}
+
+// First position of a piece; piece_count gives count.
+static int64_t piece_first(const struct sampler *s, int64_t piece)
+{
+    int64_t pieces = piece_count(s), size = s->count / pieces, larger = s->count % pieces;
+    return piece * size + (piece < larger ? piece : larger);
+}
+
+int64_t exchange_rows(const struct sampler *s)
+{
+    int64_t first, last, steps = sampler_steps(s);
+    sampler_share(s, 0, s->rank, &first, &last);
+    int64_t rows = (last - first) * (steps - 1);
+    sampler_share(s, steps - 1, s->rank, &first, &last);
+    return rows + last - first;
+}
+
+size_t exchange_piece_bytes(const struct sampler *s, size_t picture_bytes)
+{
+    return (size_t)piece_first(s, 1) * picture_bytes; // the first piece is a largest one
+}
+
+// Which rank trains on each position of a step.
+static void fill_owners(const struct sampler *s, int64_t step, int32_t *owner)
+{
+    int64_t base = sampler_step_first(s, step), first, last;
+    for (int r = 0; r < s->size; r++) {
+        sampler_share(s, step, r, &first, &last);
+        for (int64_t p = first; p < last; p++)
+            owner[p - base] = r;
     }
-    int64_t blocks = (s->count + DATASET_BLOCK - 1) / DATASET_BLOCK;
-    int64_t part = blocks / size, larger = blocks % size, block = sample / DATASET_BLOCK;
-    int64_t in_larger = larger * (part + 1);
-    int rank = block < in_larger ? (int)(block / (part + 1))
-                                 : (int)(larger + (block - in_larger) / (part ? part : 1));
-    if (rank == me)
-        *slot = sample - s->first;
-    return rank;
 }
 
-static void forget(struct exchange *x)
+static int owner_of(const struct exchange *x, int64_t position)
 {
-    free(x->target.slot);
-    free(x->staging);
-    free(x->counts);
-    memset(x, 0, sizeof *x);
+    int64_t step = position / x->sampler.batch, at = position % x->sampler.batch;
+    return step == sampler_steps(&x->sampler) - 1 ? x->owner_last[at] : x->owner[at];
 }
 
-void exchange_abandon(struct shard *s)
+static int allocate(struct exchange *x)
 {
-    forget(&s->exchange);
-}
-
-int exchange_cancel(struct shard *s)
-{
-    int rc = RETORT_OK;
-    if (s->exchange.request)
-        rc = comm_exchange_wait(s->comm, &s->exchange.request);
-    forget(&s->exchange);
-    return rc;
-}
-
-// Two passes over a piece: the first counts, the second fills staging and slots.
-static int fill_piece(struct shard *s, struct piece piece, size_t *next_send, size_t *next_recv,
-                      bool count_only)
-{
-    struct exchange *x = &s->exchange;
-    const struct sampler *t = &x->target.sampler;
-    int me = comm_rank(s->comm);
-    for (int64_t p = piece.first; p < piece.last; p++) {
-        int64_t slot = 0;
-        int to = sampler_owner(t, p);
-        int from = holder(s, sampler_sample(t, x->target.epoch, p), &slot);
-        if (from == me && !count_only)
-            memcpy(x->staging + next_send[to] * s->picture_bytes,
-                   s->buffers[s->now].pixels + (size_t)slot * s->picture_bytes, s->picture_bytes);
-        if (to == me && !count_only)
-            x->target.slot[sampler_local(t, me, p)] = x->landed + (int64_t)next_recv[from];
-        if (from == me)
-            next_send[to]++;
-        if (to == me)
-            next_recv[from]++;
-    }
+    size_t size = (size_t)x->sampler.size, batch = (size_t)x->sampler.batch;
+    x->owner = malloc(batch * sizeof *x->owner);
+    x->owner_last = malloc(batch * sizeof *x->owner_last);
+    x->samples = malloc((size_t)piece_first(&x->sampler, 1) * sizeof *x->samples);
+    x->send_count = malloc(4 * size * sizeof *x->send_count);
+    x->cursor = malloc(2 * size * sizeof *x->cursor);
+    if (!x->owner || !x->owner_last || !x->samples || !x->send_count || !x->cursor)
+        return FAIL(RETORT_MEMORY, "no memory to plan the exchange of %lld samples",
+                    (long long)x->sampler.count);
+    x->send_at = x->send_count + size;
+    x->recv_count = x->send_at + size;
+    x->recv_at = x->recv_count + size;
     return RETORT_OK;
 }
 
-static int reserve_staging(struct shard *s, int64_t rows)
+int exchange_create(struct exchange **out, struct comm *comm, const struct sampler *sampler,
+                    int64_t epoch, size_t picture_bytes, const struct exchange_buffers *buffers)
 {
-    struct exchange *x = &s->exchange;
-    if (x->staging_rows >= rows)
-        return RETORT_OK;
-    free(x->staging);
-    x->staging = malloc((size_t)rows * s->picture_bytes);
-    x->staging_rows = x->staging ? rows : 0;
-    return x->staging ? RETORT_OK
-                      : FAIL(RETORT_MEMORY, "no memory to exchange %lld pictures", (long long)rows);
+    *out = NULL;
+    CHECK(sampler->shuffle == SHUFFLE_GLOBAL && sampler->count > 0);
+    struct exchange *x = calloc(1, sizeof *x);
+    if (!x)
+        return FAIL(RETORT_MEMORY, "no memory for an exchange");
+    x->comm = comm;
+    x->sampler = *sampler;
+    x->epoch = epoch;
+    x->picture_bytes = picture_bytes;
+    x->buffers = *buffers;
+    x->pieces = piece_count(sampler);
+    permutation_init(&x->order, sampler->seed, RANDOM_SHUFFLE, (uint32_t)epoch,
+                     (uint64_t)sampler->count);
+    int rc = allocate(x);
+    if (rc != RETORT_OK) {
+        (void)exchange_destroy(&x);
+        return rc;
+    }
+    fill_owners(sampler, 0, x->owner);
+    fill_owners(sampler, sampler_steps(sampler) - 1, x->owner_last);
+    *out = x;
+    return RETORT_OK;
 }
 
-// Turns counts[size] into offsets[size], both in rows; returns the sum.
-static size_t offsets_of(const size_t *counts, size_t *offsets, int size)
+static int wait_for_piece(struct exchange *x)
 {
-    size_t sum = 0;
+    return x->request ? comm_exchange_wait(x->comm, &x->request) : RETORT_OK;
+}
+
+int exchange_destroy(struct exchange **p)
+{
+    struct exchange *x = *p;
+    *p = NULL;
+    if (!x)
+        return RETORT_OK;
+    int rc = wait_for_piece(x);
+    free(x->owner);
+    free(x->owner_last);
+    free(x->samples);
+    free(x->send);
+    free(x->send_count);
+    free(x->cursor);
+    free(x);
+    return rc;
+}
+
+// Which rank holds a sample now.
+static int holder_of(const struct exchange *x, int64_t sample)
+{
+    int64_t place = x->buffers.place[sample];
+    return place >= 0 ? x->sampler.rank : (int)(-1 - place);
+}
+
+// Looks up the samples at positions [first, last) and counts, in rows, what goes where.
+static void count_piece(struct exchange *x, int64_t first, int64_t last)
+{
+    int me = x->sampler.rank;
+    memset(x->send_count, 0, 4 * (size_t)x->sampler.size * sizeof *x->send_count);
+    for (int64_t p = first; p < last; p++) {
+        int64_t sample = (int64_t)permutation_apply(&x->order, (uint64_t)p);
+        int from = holder_of(x, sample), to = owner_of(x, p);
+        x->samples[p - first] = sample;
+        x->send_count[to] += from == me;
+        x->recv_count[from] += to == me;
+    }
+}
+
+// Offsets from counts, both in rows, and cursors at the offsets. Returns the rows in all.
+static size_t lay_out(const size_t *count, size_t *at, int64_t *cursor, int size)
+{
+    size_t rows = 0;
     for (int r = 0; r < size; r++) {
-        offsets[r] = sum;
-        sum += counts[r];
+        at[r] = rows;
+        cursor[r] = (int64_t)rows;
+        rows += count[r];
     }
-    return sum;
+    return rows;
 }
 
-static int start_piece(struct shard *s)
+// Copies what leaves into the send buffer, and notes in the table to come where all will be.
+static void gather_piece(struct exchange *x, int64_t first, int64_t last)
 {
-    struct exchange *x = &s->exchange;
-    int size = comm_size(s->comm), rc = RETORT_OK;
-    size_t n = (size_t)size, *send = x->counts, *send_at = send + n, *recv = send + 2 * n,
-           *recv_at = send + 3 * n, *next = send + 4 * n;
-    int64_t step = x->target.sampler.batch * PIECE_STEPS;
-    struct piece piece = {x->next_position, x->next_position + step};
-    if (piece.last > s->count)
-        piece.last = s->count;
-    memset(x->counts, 0, 6 * n * sizeof *x->counts);
-    TRY(fill_piece(s, piece, send, recv, true));
-    size_t sent = offsets_of(send, send_at, size), received = offsets_of(recv, recv_at, size);
-    TRY(reserve_staging(s, (int64_t)(sent ? sent : 1)));
-    memcpy(next, send_at, n * sizeof *next);
-    memcpy(next + n, recv_at, n * sizeof *next);
-    TRY(fill_piece(s, piece, next, next + n, false));
-    for (size_t i = 0; i < 4 * n; i++)
-        x->counts[i] *= s->picture_bytes;
-    uint8_t *landing = s->buffers[!s->now].pixels + (size_t)x->landed * s->picture_bytes;
-    TRY(comm_exchange_start(s->comm, &x->request, x->staging, send, send_at, landing, recv,
-                            recv_at));
+    int me = x->sampler.rank;
+    size_t bytes = x->picture_bytes;
+    int64_t *send_cursor = x->cursor, *recv_cursor = x->cursor + x->sampler.size;
+    for (int64_t p = first; p < last; p++) {
+        int64_t sample = x->samples[p - first], place = x->buffers.place[sample];
+        int from = holder_of(x, sample), to = owner_of(x, p);
+        if (from == me)
+            memcpy(x->send + (size_t)send_cursor[to]++ * bytes,
+                   x->buffers.pixels + (size_t)place * bytes, bytes);
+        x->buffers.next_place[sample] =
+            to == me ? x->landed + recv_cursor[from]++ : place_at_rank(to);
+    }
+}
+
+static int reserve_send(struct exchange *x, size_t rows)
+{
+    if (rows <= x->send_rows)
+        return RETORT_OK;
+    free(x->send);
+    x->send = malloc(rows * x->picture_bytes);
+    x->send_rows = x->send ? rows : 0;
+    return x->send ? RETORT_OK
+                   : FAIL(RETORT_MEMORY, "no memory to send %zu pictures to other ranks", rows);
+}
+
+static int start_piece(struct exchange *x)
+{
+    int size = x->sampler.size;
+    int64_t first = piece_first(&x->sampler, x->next_piece);
+    int64_t last = piece_first(&x->sampler, x->next_piece + 1);
+    count_piece(x, first, last);
+    size_t sent = lay_out(x->send_count, x->send_at, x->cursor, size);
+    size_t received = lay_out(x->recv_count, x->recv_at, x->cursor + size, size);
+    int rc = reserve_send(x, sent);
+    if (rc != RETORT_OK)
+        return rc;
+    gather_piece(x, first, last);
+    for (int i = 0; i < 4 * size; i++)
+        x->send_count[i] *= x->picture_bytes; // the four arrays are one block
+    uint8_t *landing = x->buffers.next_pixels + (size_t)x->landed * x->picture_bytes;
     x->landed += (int64_t)received;
-    x->next_position = piece.last;
-fail:
+    x->next_piece++;
+    return comm_exchange_start(x->comm, &x->request, x->send, x->send_count, x->send_at, landing,
+                               x->recv_count, x->recv_at);
+}
+
+int exchange_step(struct exchange *x)
+{
+    int rc = wait_for_piece(x);
+    if (rc == RETORT_OK && x->next_piece < x->pieces)
+        rc = start_piece(x);
     return rc;
 }
 
-static int finish_piece(struct shard *s)
+bool exchange_is_done(const struct exchange *x)
 {
-    struct exchange *x = &s->exchange;
-    return x->request ? comm_exchange_wait(s->comm, &x->request) : RETORT_OK;
+    return x->next_piece == x->pieces && !x->request;
 }
 
-// A rank that is alone, or permutes its own rows, moves nothing: only slots change.
-static void place_unmoved(struct shard *s, struct shard_layout *l)
+bool exchange_is_for(const struct exchange *x, const struct sampler *s, int64_t epoch)
 {
-    const struct sampler *t = &l->sampler;
-    int64_t rows = s->last - s->first, share = sampler_share(t, comm_rank(s->comm));
-    struct permutation own;
-    if (t->shuffle == SHUFFLE_SHARD) {
-        permutation_init(&own, t->seed, RANDOM_SHUFFLE, (uint32_t)l->epoch, (uint64_t)rows);
-        for (int64_t i = 0; i < share; i++)
-            l->slot[i] = (int64_t)permutation_apply(&own, (uint64_t)(i % rows));
-        return;
-    }
-    for (int64_t p = 0; p < s->count; p++)
-        l->slot[sampler_local(t, 0, p)] = sampler_sample(t, l->epoch, p);
-}
-
-static bool stays(const struct shard *s, const struct sampler *sampler)
-{
-    return comm_size(s->comm) == 1 || sampler->shuffle == SHUFFLE_SHARD;
-}
-
-static int new_layout(struct shard *s, struct shard_layout *l, const struct sampler *sampler,
-                      int64_t epoch)
-{
-    int64_t share = sampler_share(sampler, comm_rank(s->comm));
-    memset(l, 0, sizeof *l);
-    l->is_epoch = true;
-    l->sampler = *sampler;
-    l->epoch = epoch;
-    l->moved = !stays(s, sampler);
-    l->slot = malloc((size_t)(share ? share : 1) * sizeof *l->slot);
-    return l->slot ? RETORT_OK : FAIL(RETORT_MEMORY, "no memory for the order of an epoch");
-}
-
-int shard_prefetch(struct shard *s, const struct sampler *sampler, int64_t epoch)
-{
-    struct exchange *x = &s->exchange;
-    int64_t share = sampler_share(sampler, comm_rank(s->comm));
-    int rc = RETORT_OK;
-    if (stays(s, sampler))
-        return RETORT_OK; // nothing moves: shard_begin_epoch does it at once
-    CHECK(!x->active);
-    TRY(new_layout(s, &x->target, sampler, epoch));
-    TRY(shard_reserve(s, !s->now, share ? share : 1));
-    x->counts = calloc(6 * (size_t)comm_size(s->comm), sizeof *x->counts);
-    TRY_ELSE(x->counts, RETORT_MEMORY, "no memory for an exchange");
-    x->active = true;
-fail:
-    return rc;
-}
-
-int shard_progress(struct shard *s)
-{
-    struct exchange *x = &s->exchange;
-    bool done;
-    int rc = RETORT_OK;
-    if (!x->active)
-        return RETORT_OK;
-    if (x->calls++ % PIECE_STEPS == 0) {
-        TRY(finish_piece(s));
-        if (x->next_position < s->count)
-            TRY(start_piece(s));
-    } else if (x->request)
-        TRY(comm_exchange_test(s->comm, &x->request, &done));
-fail:
-    return rc;
-}
-
-static void take_layout(struct shard *s, struct shard_layout *l)
-{
-    free(s->layout.slot);
-    s->layout = *l;
-    l->slot = NULL;
-}
-
-int shard_begin_epoch(struct shard *s, const struct sampler *sampler, int64_t epoch)
-{
-    struct exchange *x = &s->exchange;
-    int rc = RETORT_OK;
-    if (stays(s, sampler)) {
-        struct shard_layout l;
-        CHECK(!s->layout.moved);
-        TRY(new_layout(s, &l, sampler, epoch));
-        place_unmoved(s, &l);
-        take_layout(s, &l);
-        return RETORT_OK;
-    }
-    bool same = x->active && x->target.epoch == epoch &&
-                memcmp(&x->target.sampler, sampler, sizeof *sampler) == 0;
-    if (!same) {
-        TRY(exchange_cancel(s));
-        TRY(shard_prefetch(s, sampler, epoch));
-    }
-    TRY(finish_piece(s));
-    while (x->next_position < s->count) {
-        TRY(start_piece(s));
-        TRY(finish_piece(s));
-    }
-    take_layout(s, &x->target);
-    s->now = !s->now;
-    forget(x);
-fail:
-    return rc;
+    const struct sampler *own = &x->sampler;
+    return x->epoch == epoch && own->count == s->count && own->batch == s->batch &&
+           own->microbatches == s->microbatches && own->seed == s->seed;
 }

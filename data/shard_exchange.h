@@ -1,52 +1,42 @@
 #pragma once
-// Inside of a shard, and the exchange that brings the next epoch's samples.
+// Brings the samples of one epoch to the ranks that train on them, in pieces (shuffle: global).
 //
-// A layout says which sample lies where. In the file's, rank r holds its rows in order. In an
-// epoch's, rank r holds the samples at its positions; position p is the local-th of them
-// (sampler_local), and lies at slot[local]. An exchange goes through the target epoch's positions
-// in pieces; both sides compute from the two layouts who sends what, so only pixels travel. What
-// arrives is left where it lands, ordered by (piece, source rank, position), and slot[] records it.
+// A place table says where every sample of the split is: its slot in this rank's pixels, or which
+// other rank holds it. From the table of now and the order of the epoch to come, sender and
+// receiver compute alike what travels; only pixels do. What arrives is left where it lands, in the
+// order of (piece, source rank, position), and goes into the table to come: nothing is unpacked.
 
-#include "data/shard.h"
+#include "comm/comm.h"
+#include "data/sampler.h"
 
-struct shard_layout {
-    bool is_epoch; // else the file's
-    bool moved;    // samples left their file order
-    struct sampler sampler;
-    int64_t epoch;
-    int64_t *slot; // owned; [local positions], is_epoch only
+// >= 0: the slot in this rank's pixels; < 0: -1 - rank that holds the sample.
+static inline int64_t place_at_rank(int rank)
+{
+    return -1 - (int64_t)rank;
+}
+
+struct exchange; // opaque
+
+// What an exchange reads and writes; all borrowed, and left alone by others until it is destroyed.
+struct exchange_buffers {
+    const uint8_t *pixels; // [held now, picture_bytes]
+    const int64_t *place;  // [count of the split]
+    uint8_t *next_pixels;  // [exchange_rows, picture_bytes]
+    int64_t *next_place;   // [count of the split]
 };
 
-struct exchange {
-    bool active;
-    struct shard_layout target;
-    int64_t next_position; // first position not yet exchanged
-    int64_t landed;        // rows of the target buffer in use
-    int64_t calls;         // of shard_progress
-    uint8_t *staging;      // owned; what is being sent
-    int64_t staging_rows;
-    size_t *counts;               // owned; [4][size]: send counts, offsets, receive counts, offsets
-    struct comm_request *request; // in flight, or NULL
-};
+// Rows of an epoch that fall to the sampler's rank.
+int64_t exchange_rows(const struct sampler *sampler);
+// Bytes of the largest piece that leaves a rank, at most.
+size_t exchange_piece_bytes(const struct sampler *sampler, size_t picture_bytes);
 
-struct shard {
-    struct comm *comm; // borrowed
-    enum dataset_split split;
-    int64_t count, first, last;
-    size_t picture_bytes;
-    int32_t *labels; // owned
-    struct shard_buffer {
-        uint8_t *pixels; // owned
-        int64_t capacity;
-    } buffers[2];
-    int now; // the buffer that is trained on
-    struct shard_layout layout;
-    struct exchange exchange;
-};
+// Not collective; nothing moves yet.
+int exchange_create(struct exchange **out, struct comm *comm, const struct sampler *sampler,
+                    int64_t epoch, size_t picture_bytes, const struct exchange_buffers *buffers);
+// Waits for what is in flight, which every rank has started; takes NULL.
+int exchange_destroy(struct exchange **p);
 
-// Room for `rows` pictures in buffer `which`; its contents are lost when it grows.
-int shard_reserve(struct shard *s, int which, int64_t rows);
-// Collective. Waits for what is in flight and forgets the exchange.
-int exchange_cancel(struct shard *s);
-// The same without talking to anyone, when the shard goes.
-void exchange_abandon(struct shard *s);
+// Collective. Waits for the piece in flight and starts the next one, if there is one.
+int exchange_step(struct exchange *x);
+bool exchange_is_done(const struct exchange *x);
+bool exchange_is_for(const struct exchange *x, const struct sampler *sampler, int64_t epoch);
