@@ -1,0 +1,413 @@
+#include "worker/bench.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "models/engine.h"
+
+enum { PICTURES = 512, WARM_UP_STEPS = 2, DEPTH = 32, PIXEL_CHANNELS = 3 };
+
+struct bench {
+    const struct bench_options *options;
+    struct comm *comm;
+    struct engine *engine;
+    struct graph *graph;
+    struct network *network;
+    struct input *input;
+    struct arenas arenas;
+    void *tree[DEPTH]; // sums of right-hand nodes
+    struct step_scalars *scalars;
+    double *sums;
+    int32_t *labels;
+    uint8_t *pixels;
+    int64_t *sample_id;  // [largest micro-batch]; slots too
+    int64_t first, last; // this rank's micro-batches
+    int64_t step;
+    double seconds[BENCH_PARTS];
+};
+
+// ---- set-up
+
+static int largest_microbatch(const struct bench_options *o)
+{
+    return (o->batch + o->microbatches - 1) / o->microbatches;
+}
+
+// Rank 0 times the algorithms; the others follow its plan.
+static int create_network(struct bench *b)
+{
+    struct network_options options = {.max_batch = largest_microbatch(b->options),
+                                      .training = true};
+    char *plan = NULL;
+    int64_t bytes = 0;
+    int rc = RETORT_OK;
+    if (comm_rank(b->comm) == 0) {
+        rc = network_create(&b->network, b->engine, b->graph, &options);
+        rc = rc ? rc : network_plan(b->network, &plan);
+        bytes = rc ? 0 : (int64_t)strlen(plan) + 1;
+    }
+    TRY(comm_agree(b->comm, rc));
+    TRY(comm_broadcast(b->comm, &bytes, sizeof bytes, 0));
+    if (plan == NULL)
+        plan = calloc(1, (size_t)bytes);
+    TRY_ELSE(plan != NULL, RETORT_MEMORY, "no memory for an engine plan");
+    TRY(comm_broadcast(b->comm, plan, (size_t)bytes, 0));
+    options.plan = plan;
+    if (comm_rank(b->comm) != 0)
+        TRY(network_create(&b->network, b->engine, b->graph, &options));
+fail:
+    free(plan);
+    return rc;
+}
+
+static int create_engine(struct bench *b)
+{
+    const struct bench_options *o = b->options;
+    bool reference = strcmp(o->device, "reference") == 0;
+    struct engine_options engine = {.device = o->device,
+                                    .threads = o->threads,
+                                    .local_rank = comm_local_rank(b->comm),
+                                    .precision = reference ? PRECISION_F64 : PRECISION_F32,
+                                    .deterministic = true};
+    struct graph_options graph = {PIXEL_CHANNELS, o->size, o->size,
+                                  o->classes,     o->norm, ACTIVATION_RELU};
+    struct picture_format format = {o->size, o->size, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
+    int rc = RETORT_OK;
+    TRY(engine_open(&b->engine, &engine));
+    TRY(graph_create(&b->graph, o->arch, &graph));
+    TRY(input_create(&b->input, b->engine, &format, largest_microbatch(o)));
+fail:
+    return rc;
+}
+
+// Random pixels and labels: any of them costs what a picture costs.
+static int create_samples(struct bench *b)
+{
+    const struct bench_options *o = b->options;
+    size_t picture = (size_t)o->size * o->size * PIXEL_CHANNELS, bytes = PICTURES * picture;
+    int rc = RETORT_OK;
+    uint8_t *pixels = malloc(bytes);
+    int32_t labels[PICTURES];
+    b->pixels = engine_alloc(b->engine, bytes);
+    b->labels = engine_alloc(b->engine, sizeof labels);
+    b->sample_id = malloc((size_t)largest_microbatch(o) * sizeof *b->sample_id);
+    TRY_ELSE(pixels && b->pixels && b->labels && b->sample_id, RETORT_MEMORY,
+             "no memory for %d pictures", (int)PICTURES);
+    for (size_t i = 0; i < bytes; i++)
+        pixels[i] = (uint8_t)random_draw(1, RANDOM_SYNTH, 0, i / 4).v[i % 4];
+    for (int i = 0; i < PICTURES; i++)
+        labels[i] = (int32_t)random_below(random_draw(1, RANDOM_SYNTH, 1, (uint64_t)i).v[0],
+                                          (uint32_t)o->classes);
+    TRY(engine_upload(b->engine, b->pixels, pixels, bytes));
+    TRY(engine_upload(b->engine, b->labels, labels, sizeof labels));
+fail:
+    free(pixels);
+    return rc;
+}
+
+static int allocate(struct bench *b, void **out, size_t count)
+{
+    *out = engine_alloc(b->engine, count * real_bytes(engine_real(b->engine)));
+    return *out ? RETORT_OK : RETORT_MEMORY;
+}
+
+static int create_arenas(struct bench *b)
+{
+    const struct graph *g = b->graph;
+    float *initial = malloc(g->total * sizeof *initial);
+    int depth = 0, rc = RETORT_OK;
+    TRY_ELSE(initial != NULL, RETORT_MEMORY, "no memory for the weights");
+    TRY(allocate(b, &b->arenas.weights, g->total));
+    TRY(allocate(b, &b->arenas.gradients, g->total));
+    TRY(allocate(b, &b->arenas.moment1, g->trainable));
+    TRY(allocate(b, &b->arenas.ema, g->total));
+    for (int64_t parts = b->last - b->first; parts > 1; parts = (parts + 1) / 2)
+        TRY(allocate(b, &b->tree[depth++], g->total));
+    b->scalars = engine_alloc(b->engine, sizeof *b->scalars);
+    b->sums = engine_alloc(b->engine, LOSS_SUMS * sizeof *b->sums);
+    TRY_ELSE(b->scalars && b->sums, RETORT_MEMORY, "no memory for a step's scalars");
+    graph_init_weights(g, INIT_XAVIER_NORMAL, 1, initial);
+    TRY(engine_from_f32(b->engine, b->arenas.weights, initial, g->total));
+    TRY(engine_from_f32(b->engine, b->arenas.ema, initial, g->total));
+    TRY(network_set_weights(b->network, b->arenas.weights));
+fail:
+    free(initial);
+    return rc;
+}
+
+static void bench_close(struct bench *b)
+{
+    network_destroy(&b->network);
+    input_destroy(&b->input);
+    graph_destroy(&b->graph);
+    free(b->sample_id);
+    if (b->engine == NULL)
+        return;
+    for (int i = 0; i < DEPTH; i++)
+        engine_free(b->engine, b->tree[i]);
+    void *owned[] = {
+        b->arenas.weights, b->arenas.gradients, b->arenas.moment1, b->arenas.ema, b->scalars,
+        b->sums,           b->labels,           b->pixels};
+    for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
+        engine_free(b->engine, owned[i]);
+    engine_close(&b->engine);
+}
+
+// Collective. Leaves with one code. Rank 0 goes first where all would fail alike.
+static int bench_open(struct bench *b)
+{
+    bool first = comm_rank(b->comm) == 0;
+    int rc = RETORT_OK;
+    comm_microbatch_range(b->options->microbatches, comm_rank(b->comm), comm_size(b->comm),
+                          &b->first, &b->last);
+    TRY(comm_agree(b->comm, first ? create_engine(b) : RETORT_OK));
+    TRY(comm_agree(b->comm, first ? RETORT_OK : create_engine(b)));
+    TRY(comm_agree(b->comm, create_network(b)));
+    TRY(comm_agree(b->comm, create_samples(b)));
+    TRY(comm_agree(b->comm, create_arenas(b)));
+fail:
+    return rc;
+}
+
+// ---- the step
+
+// Runs `call` and adds its time to a part.
+#define TIMED(part, call)                                                                          \
+    do {                                                                                           \
+        double start_ = clock_seconds();                                                           \
+        TRY(call);                                                                                 \
+        TRY(engine_synchronize(b->engine));                                                        \
+        b->seconds[part] += clock_seconds() - start_;                                              \
+    } while (0)
+
+static int leaf(struct bench *b, int64_t m, void *gradients)
+{
+    const struct bench_options *o = b->options;
+    int64_t begin = o->batch * m / o->microbatches, end = o->batch * (m + 1) / o->microbatches;
+    int count = (int)(end - begin), rc = RETORT_OK;
+    for (int i = 0; i < count; i++)
+        b->sample_id[i] = (b->step * o->batch + begin + i) % PICTURES;
+    struct picture_batch batch = {.pixels = b->pixels,
+                                  .slot = b->sample_id,
+                                  .sample_id = b->sample_id,
+                                  .count = count,
+                                  .augment = AUGMENT_CROP_FLIP,
+                                  .seed = 1,
+                                  .domain = RANDOM_AUGMENT_TEACHER,
+                                  .view = (uint32_t)b->step};
+    struct loss_targets targets = {.labels = b->labels, .sample_id = b->sample_id, .count = count};
+    struct loss_spec loss = {.kind = DISTILL_NONE};
+    TIMED(BENCH_AUGMENT, input_load(b->input, &batch, NULL));
+    TIMED(BENCH_FORWARD, network_forward(b->network, b->input, FORWARD_TRAIN));
+    TIMED(BENCH_LOSS, network_loss(b->network, &targets, &loss, b->scalars, b->sums));
+    TIMED(BENCH_BACKWARD, network_backward(b->network, gradients, b->scalars, NULL));
+fail:
+    return rc;
+}
+
+static int tree(struct bench *b, int64_t begin, int64_t end, void *gradients, int depth)
+{
+    int rc = RETORT_OK;
+    if (end - begin == 1)
+        return leaf(b, begin, gradients);
+    int64_t middle = comm_tree_split(begin, end);
+    TRY(tree(b, begin, middle, gradients, depth + 1));
+    TRY(tree(b, middle, end, b->tree[depth], depth + 1));
+    TIMED(BENCH_TREE, engine_add(b->engine, gradients, b->tree[depth], b->graph->total));
+fail:
+    return rc;
+}
+
+static int bench_step(struct bench *b)
+{
+    static const struct optimizer_spec SGD = {
+        .kind = OPTIMIZER_SGD, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true};
+    struct step_scalars now = {.lr = 1e-3,
+                               .ema_decay = 0.999,
+                               .bias1 = 1.0,
+                               .bias2 = 1.0,
+                               .inverse_batch = 1.0 / b->options->batch};
+    int rc = RETORT_OK;
+    TRY(engine_upload(b->engine, b->scalars, &now, sizeof now));
+    TRY(engine_zero(b->engine, b->sums, LOSS_SUMS * sizeof(double)));
+    TRY(tree(b, b->first, b->last, b->arenas.gradients, 0));
+    TIMED(BENCH_ALLREDUCE, comm_allreduce_sum(b->comm, b->arenas.gradients, b->graph->total,
+                                              engine_real(b->engine), true));
+    TIMED(BENCH_UPDATE, engine_update(b->engine, b->graph, &b->arenas, &SGD, b->scalars));
+    TIMED(BENCH_SET_WEIGHTS, network_set_weights(b->network, b->arenas.weights));
+    b->step++;
+fail:
+    return rc;
+}
+
+// ---- the clock
+
+static int run_steps(struct bench *b, int64_t steps, double *seconds)
+{
+    int rc = RETORT_OK;
+    TRY(comm_barrier(b->comm));
+    double start = clock_seconds();
+    for (int64_t i = 0; i < steps; i++)
+        TRY(bench_step(b));
+    TRY(comm_barrier(b->comm));
+    *seconds = clock_seconds() - start;
+    TRY(comm_broadcast(b->comm, seconds, sizeof *seconds, 0));
+fail:
+    return rc;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void summarise(const struct bench *b, struct bench_result *out, double seconds)
+{
+    double sorted[BENCH_WINDOWS];
+    memcpy(sorted, out->windows, sizeof sorted);
+    qsort(sorted, BENCH_WINDOWS, sizeof sorted[0], compare_doubles);
+    out->images_per_s = sorted[BENCH_WINDOWS / 2];
+    out->spread = (sorted[BENCH_WINDOWS - 1] - sorted[0]) / out->images_per_s;
+    out->step_ms = 1e3 * seconds / (double)out->steps;
+    for (int i = 0; i < BENCH_PARTS; i++)
+        out->share[i] = b->seconds[i] / seconds;
+    out->network_bytes = network_memory(b->network);
+    out->flops_per_image = 3.0 * graph_flops(b->graph);
+    out->ranks = comm_size(b->comm);
+    (void)snprintf(out->processor, sizeof out->processor, "%s", engine_describe(b->engine));
+}
+
+// The largest rank's resident peak.
+static int peak_memory(struct bench *b, size_t *out)
+{
+    struct rusage usage;
+    int rc = RETORT_OK, size = comm_size(b->comm);
+    uint64_t mine = 0, *all = calloc((size_t)size, sizeof *all);
+    TRY_ELSE(all != NULL, RETORT_MEMORY, "no memory for %d ranks' figures", size);
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        mine = (uint64_t)usage.ru_maxrss * 1024;
+    TRY(comm_allgather(b->comm, &mine, sizeof mine, all));
+    for (int i = 0; i < size; i++)
+        *out = all[i] > *out ? (size_t)all[i] : *out;
+fail:
+    free(all);
+    return rc;
+}
+
+static int run_windows(struct bench *b, struct bench_result *out)
+{
+    double seconds, all = 0.0;
+    int rc = RETORT_OK;
+    TRY(run_steps(b, WARM_UP_STEPS, &seconds));
+    TRY(run_steps(b, 1, &seconds));
+    int64_t steps = (int64_t)ceil(b->options->seconds / (seconds * BENCH_WINDOWS));
+    memset(b->seconds, 0, sizeof b->seconds);
+    for (int i = 0; i < BENCH_WINDOWS; i++) {
+        TRY(run_steps(b, steps, &seconds));
+        out->windows[i] = (double)steps * b->options->batch / seconds;
+        out->steps += steps;
+        all += seconds;
+    }
+    summarise(b, out, all);
+    TRY(peak_memory(b, &out->peak_memory_bytes));
+fail:
+    return rc;
+}
+
+int bench_measure(struct bench_result *out, struct comm *comm, const struct bench_options *options,
+                  bool *agreed)
+{
+    struct bench b = {.options = options, .comm = comm};
+    int rc = RETORT_OK;
+    *out = (struct bench_result){0};
+    *agreed = true;
+    TRY(bench_open(&b));
+    *agreed = false; // inside a step peers may sit in a collective
+    TRY(run_windows(&b, out));
+    *agreed = true;
+fail:
+    bench_close(&b);
+    return rc;
+}
+
+// ---- the report
+
+static const char *const PART_NAMES[BENCH_PARTS] = {
+    "augment", "forward", "loss", "backward", "tree", "all-reduce", "update", "set_weights"};
+
+static void print_json(const struct bench_result *r, const struct bench_options *o)
+{
+    json_t *shares = json_object(), *windows = json_array();
+    for (int i = 0; i < BENCH_PARTS; i++)
+        json_object_set_new(shares, PART_NAMES[i], json_real(r->share[i]));
+    for (int i = 0; i < BENCH_WINDOWS; i++)
+        json_array_append_new(windows, json_real(r->windows[i]));
+    json_t *j = json_pack(
+        "{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o}", "arch",
+        o->arch, "device", o->device, "processor", r->processor, "precision",
+        strcmp(o->device, "reference") == 0 ? "f64" : "f32", "ranks", r->ranks, "threads",
+        o->threads, "batch", o->batch, "microbatches", o->microbatches, "images_per_s",
+        r->images_per_s, "spread", r->spread, "step_ms", r->step_ms, "gflops_per_s",
+        r->images_per_s * r->flops_per_image * 1e-9, "network_bytes", (json_int_t)r->network_bytes,
+        "peak_memory_bytes", (json_int_t)r->peak_memory_bytes, "share", shares, "windows", windows);
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    (void)fputc('\n', stdout);
+    json_decref(j);
+}
+
+static void print_text(const struct bench_result *r, const struct bench_options *o)
+{
+    char peak[32], network[32];
+    format_bytes((double)r->peak_memory_bytes, peak, sizeof peak);
+    format_bytes((double)r->network_bytes, network, sizeof network);
+    printf("%s, batch %d in %d micro-batches, %d rank%s x %d thread%s\n%s\n", o->arch, o->batch,
+           o->microbatches, r->ranks, r->ranks == 1 ? "" : "s", o->threads,
+           o->threads == 1 ? "" : "s", r->processor);
+    printf("%.0f images/s (median of %d windows, spread %.1f %%), %.2f ms a step, %.0f GFLOP/s\n",
+           r->images_per_s, (int)BENCH_WINDOWS, 100.0 * r->spread, r->step_ms,
+           r->images_per_s * r->flops_per_image * 1e-9);
+    printf("time of rank 0:");
+    for (int i = 0; i < BENCH_PARTS; i++)
+        printf(" %s %.1f %%%s", PART_NAMES[i], 100.0 * r->share[i], i + 1 < BENCH_PARTS ? "," : "");
+    printf("\nmemory of a rank: network %s, whole process %s at the most\n", network, peak);
+}
+
+void bench_print(const struct bench_result *r, const struct bench_options *options, bool json)
+{
+    if (json)
+        print_json(r, options);
+    else
+        print_text(r, options);
+    (void)fflush(stdout);
+}
+
+int bench_main(struct comm *comm, char **arguments, bool *agreed)
+{
+    struct bench_options options = {.arch = arguments[0],
+                                    .device =
+                                        strcmp(arguments[6], "auto") == 0 ? "cpu" : arguments[6],
+                                    .norm = NORM_BATCH,
+                                    .batch = atoi(arguments[1]),
+                                    .microbatches = atoi(arguments[2]),
+                                    .threads = atoi(arguments[3]),
+                                    .seconds = atoi(arguments[4]),
+                                    .size = 64,
+                                    .classes = 200};
+    struct bench_result result;
+    int rc = RETORT_OK;
+    *agreed = true;
+    if (options.batch < options.microbatches || options.microbatches < comm_size(comm))
+        return FAIL(RETORT_USAGE, "bench: %d ranks, %d micro-batches and a batch of %d do not fit",
+                    comm_size(comm), options.microbatches, options.batch);
+    TRY(bench_measure(&result, comm, &options, agreed));
+    if (comm_rank(comm) == 0)
+        bench_print(&result, &options, strcmp(arguments[5], "1") == 0);
+fail:
+    return rc;
+}
