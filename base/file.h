@@ -24,8 +24,8 @@ int file_read(const char *path, size_t limit, char **out, size_t *out_bytes);
 
 // The name a file at `path` is written under until it is whole; out[PATH_CAPACITY].
 int partial_path(char *out, const char *path);
-// Flushes the partial file, renames it to `path`, flushes the folder. On failure the partial file is
-// removed and RETORT_WRITE returned.
+// Flushes the partial file, renames it to `path`, flushes the folder. On failure the partial file
+// is removed and RETORT_WRITE returned.
 int partial_commit(const char *partial, const char *path);
 // Removes the partial file; no message.
 void partial_discard(const char *partial);

@@ -59,7 +59,7 @@ void random_normal_pair(uint32_t a, uint32_t b, double out[2]);
 struct permutation {
     uint64_t seed;
     enum random_domain domain;
-    uint32_t key;      // e.g. the epoch
+    uint32_t key; // e.g. the epoch
     uint64_t count;
     unsigned half_bits;
 };

@@ -27,12 +27,13 @@ enum precision_kind { PRECISION_AUTO, PRECISION_F32, PRECISION_F64 };
 enum logit_dtype { LOGITS_F16 };
 enum logit_weights { WEIGHTS_RAW, WEIGHTS_EMA };
 
-// How one network is trained. `teacher` and `student`; stage baseline uses the student's, undistilled.
+// How one network is trained. `teacher` and `student`; stage baseline uses the student's,
+// undistilled.
 struct network_recipe {
-    char arch[RECIPE_WORD];    // conv12, conv4
-    char from[PATH_CAPACITY];  // an existing checkpoint in place of training (teacher.from), or ""
+    char arch[RECIPE_WORD];   // conv12, conv4
+    char from[PATH_CAPACITY]; // an existing checkpoint in place of training (teacher.from), or ""
     int64_t norm, activation, init;
-    int64_t epochs, batch;     // batch is global
+    int64_t epochs, batch; // batch is global
     double label_smoothing;
     struct {
         int64_t kind;
@@ -85,9 +86,9 @@ int recipe_load(struct recipe *r, const char *path);
 int recipe_from_text(struct recipe *r, const char *name, const char *text);
 // "teacher.optimizer.lr=0.1"
 int recipe_set(struct recipe *r, const char *assignment);
-// Checks what single ranges cannot (warm-up longer than the schedule, student without logits, …) and
-// fills in `auto`: microbatches from `ranks`, threads, views, precision, a data path made absolute
-// relative to the current folder. Call once, at the first start.
+// Checks what single ranges cannot (warm-up longer than the schedule, student without logits, …)
+// and fills in `auto`: microbatches from `ranks`, threads, views, precision, a data path made
+// absolute relative to the current folder. Call once, at the first start.
 int recipe_resolve(struct recipe *r, int ranks, int threads);
 
 // The whole recipe as YAML, every key with its value; reading it back gives the same recipe.

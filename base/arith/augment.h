@@ -2,8 +2,8 @@
 // What an augmentation does to a picture: decisions and coordinates, shared by host and device.
 //
 // crop_flip: the picture is padded by 4 on every side by reflection (edge not repeated, as
-// torchvision's padding_mode="reflect"), a window of its own size is cut at (dy, dx) in [0, 8]², and
-// mirrored left-right with probability 1/2. Keyed by (seed, domain, view, sample id) alone.
+// torchvision's padding_mode="reflect"), a window of its own size is cut at (dy, dx) in [0, 8]²,
+// and mirrored left-right with probability 1/2. Keyed by (seed, domain, view, sample id) alone.
 
 #include "base/random.h"
 
@@ -15,7 +15,8 @@ struct augment_choice {
     int flip;   // 0 or 1
 };
 
-HOST_DEVICE static inline struct augment_choice augment_choose(enum augment_kind kind, uint64_t seed,
+HOST_DEVICE static inline struct augment_choice augment_choose(enum augment_kind kind,
+                                                               uint64_t seed,
                                                                enum random_domain domain,
                                                                uint32_t view, uint64_t sample_id)
 {

@@ -3,8 +3,8 @@
 //
 // SGD with momentum as PyTorch's: g += wd w; m = mu m + g (m = g at the first step, which a zero m
 // gives as well); w -= lr (nesterov ? g + mu m : m)           [Sutskever et al. 2013]
-// AdamW [Loshchilov & Hutter 2019]: w *= 1 - lr wd; m, v moving averages; w -= lr m^ / (sqrt(v^) + eps)
-// EMA: e = w + d (e - w); its decay at update t (from 0) is min(decay, (1 + t) / (10 + t)).
+// AdamW [Loshchilov & Hutter 2019]: w *= 1 - lr wd; m, v moving averages; w -= lr m^ / (sqrt(v^) +
+// eps) EMA: e = w + d (e - w); its decay at update t (from 0) is min(decay, (1 + t) / (10 + t)).
 // fmaf/fma is written out: compilers must not choose.
 
 #include <math.h>

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -174,6 +175,43 @@ static void test_progress_is_plain_lines_where_there_is_no_terminal(void **state
                         "packing 200/200 (100 %), 1 min 00 s\n");
 }
 
+// On a terminal the line is drawn over, a log line takes its place, and the last one stays.
+static void test_progress_is_redrawn_on_a_terminal(void **state)
+{
+    (void)state;
+    int terminal, inside;
+    assert_int_equal(openpty(&terminal, &inside, NULL, NULL, NULL), 0);
+    int saved = dup(STDOUT_FILENO);
+    fflush(stdout);
+    assert_true(dup2(inside, STDOUT_FILENO) >= 0);
+    struct progress p;
+    progress_init(&p, "packing", 4);
+    p.start_s -= 1;
+    p.last_s -= 1;
+    progress_update(&p, 1, "a.jpeg");
+    progress_update(&p, 2, "b.jpeg"); // within a tenth of a second: not drawn
+    log_info("grey pictures become RGB");
+    progress_update(&p, 4, NULL);
+    progress_init(&p, "reading", 4);
+    p.start_s -= 1;
+    p.last_s -= 1;
+    progress_update(&p, 2, NULL);
+    progress_end(&p);
+    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
+    char text[512];
+    ssize_t bytes = read(terminal, text, sizeof text - 1);
+    assert_true(bytes > 0);
+    text[bytes] = '\0';
+    assert_string_equal(text,
+                        "\r\x1b[Kpacking 1/4 (25 %), 3.0 s left, a.jpeg"
+                        "\r\x1b[Kgrey pictures become RGB\r\n"
+                        "packing 4/4 (100 %), 1.0 s\r\n"
+                        "\r\x1b[Kreading 2/4 (50 %), 1.0 s left\r\n");
+    close(saved);
+    close(terminal);
+    close(inside);
+}
+
 static void test_formats(void **state)
 {
     (void)state;
@@ -216,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_log_open_refuses_what_it_cannot_write),
         cmocka_unit_test(test_log_names_the_rank_and_fills_the_file),
         cmocka_unit_test(test_progress_is_plain_lines_where_there_is_no_terminal),
+        cmocka_unit_test(test_progress_is_redrawn_on_a_terminal),
         cmocka_unit_test(test_formats),
     };
     return cmocka_run_group_tests_name("base/error", tests, NULL, NULL);
