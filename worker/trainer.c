@@ -58,10 +58,16 @@ static void describe_sampler(struct trainer *t)
     };
 }
 
+// Over all ranks: engine plans depend on it, and all follow one.
 static int64_t largest_microbatch(const struct sampler *s)
 {
-    int64_t batch = s->batch < s->count ? s->batch : s->count;
-    return (batch + s->microbatches - 1) / s->microbatches;
+    int64_t largest = 1;
+    struct sampler of = *s;
+    for (of.rank = 0; of.rank < s->size; of.rank++) {
+        int64_t one = sampler_largest_microbatch(&of);
+        largest = one > largest ? one : largest;
+    }
+    return largest;
 }
 
 static int create_networks(struct trainer *t)
