@@ -1,0 +1,44 @@
+#!/bin/sh
+# The same counts and the same loss of a checkpoint on any number of ranks.
+. "$(dirname "$0")/common.sh"
+recipe
+expect 0 run run 2 --stages teacher
+
+evaluate() { # RANKS raw|ema val|train
+    expect 0 "$retort" eval run --ranks "$1" --threads 1 --device "$device" --weights "$2" \
+        --split "$3" --json
+    cat "$work/output"
+}
+for weights in raw ema; do
+    for split in val train; do
+        one=$(evaluate 1 $weights $split)
+        [ "$one" = "$(evaluate 2 $weights $split)" ] || fail "2 ranks count otherwise"
+        [ "$one" = "$(evaluate 3 $weights $split)" ] || fail "3 ranks count otherwise"
+    done
+done
+evaluate 2 raw val | grep -q '"count":300,' || fail "not every picture was counted once"
+evaluate 2 raw train | grep -q '"count":160,' || fail "not every picture was counted once"
+
+loss() {
+    sed 's/.*"loss":\([0-9.e-]*\).*/\1/'
+}
+raw=$(evaluate 2 raw val | loss)
+[ "$raw" != "$(evaluate 2 ema val | loss)" ] || fail "the average is the raw weights"
+# What the run itself recorded of its last epoch.
+grep -A4 '"teacher": {' run/summary.json | grep -q "\"loss\": $raw" ||
+    fail "the run recorded another loss than $raw"
+
+# A checkpoint alone, with the data set named; and another data set gives another loss.
+expect 0 "$retort" eval run/teacher/last.h5 --data "$RETORT_DATA/shapes.h5" --ranks 1 --threads 1 \
+    --device "$device" --json
+[ "$raw" = "$(loss <"$work/output")" ] || fail "the checkpoint alone has another loss"
+expect 0 "$retort" eval run/teacher/last.h5 --data "$RETORT_DATA/other.h5" --ranks 1 --threads 1 \
+    --device "$device" --json
+[ "$raw" != "$(loss <"$work/output")" ] || fail "another data set has the same loss"
+
+# No average is kept: said, not made up.
+expect 0 run plain 1 --stages teacher --set teacher.ema.enabled=false --set teacher.epochs=1
+expect 3 "$retort" eval plain --ranks 2 --threads 1 --device "$device" --weights ema
+one_error "no EMA weights"
+expect 3 "$retort" eval run --stage student --ranks 1
+one_error "student"

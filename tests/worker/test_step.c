@@ -1,0 +1,325 @@
+// The training step on this many ranks against one rank that does all of it, step by step.
+//
+// Every rank also trains alone, on a communicator of its own. The gradients of single micro-batches
+// are computed from the worker's parts and summed here, by the tree as DESIGN writes it and from
+// left to right.
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "worker/rank.h"
+#include "worker/trainer.h"
+
+enum { MICROBATCHES_MOST = 17 };
+
+static struct {
+    const char *data, *device;
+    char folder[64];
+    struct comm *all, *self;
+    struct rank together, alone;
+} run;
+
+// ---- both ranks, opened once
+static int write_recipe(const char *folder)
+{
+    static struct recipe recipe;
+    char text[PATH_CAPACITY + 512], path[PATH_CAPACITY], *resolved = NULL;
+    int rc = RETORT_OK;
+    (void)snprintf(text, sizeof text,
+                   "data: {path: %s}\n"
+                   "teacher: {arch: conv12/4, epochs: 2, batch: 18, optimizer: {lr: 0.02}}\n"
+                   "student: {arch: conv4/4, epochs: 2, batch: 18, optimizer: {lr: 0.02}}\n"
+                   "run: {microbatches: 4, threads: 1, precision: %s}\n",
+                   run.data, strcmp(run.device, "reference") == 0 ? "f64" : "f32");
+    TRY(recipe_from_text(&recipe, "the test's recipe", text));
+    TRY(recipe_resolve(&recipe, 1, 1));
+    TRY(folder_create(folder));
+    TRY(path_join(path, folder, "recipe.yaml"));
+    TRY(recipe_to_text(&recipe, &resolved));
+    TRY(file_write_whole(path, resolved, strlen(resolved)));
+fail:
+    free(resolved);
+    return rc;
+}
+
+static int open_both(void **state)
+{
+    (void)state;
+    char together[128], alone[128], cache[128];
+    int rc = RETORT_OK;
+    (void)strcpy(run.folder, "/tmp/retort-step.XXXXXX");
+    if (comm_rank(run.all) == 0 && !mkdtemp(run.folder))
+        return -1;
+    TRY(comm_broadcast(run.all, run.folder, sizeof run.folder, 0));
+    (void)snprintf(together, sizeof together, "%s/together", run.folder);
+    (void)snprintf(alone, sizeof alone, "%s/alone%d", run.folder, comm_rank(run.all));
+    (void)snprintf(cache, sizeof cache, "%s/cache", run.folder);
+    TRY(setenv("XDG_CACHE_HOME", cache, 1)); // one engine plan for all
+    if (comm_rank(run.all) == 0)
+        TRY(write_recipe(together));
+    TRY(write_recipe(alone));
+    TRY(comm_barrier(run.all));
+    TRY(rank_open(&run.together, run.all, together, run.device));
+    TRY(rank_open(&run.alone, run.self, alone, run.device));
+fail:
+    return rc;
+}
+
+static int close_both(void **state)
+{
+    (void)state;
+    char command[128];
+    rank_close(&run.together, 0);
+    rank_close(&run.alone, 0);
+    (void)comm_barrier(run.all);
+    (void)snprintf(command, sizeof command, "rm -rf %s", run.folder);
+    return comm_rank(run.all) == 0 ? system(command) : 0;
+}
+
+// ---- gradients of single micro-batches
+static size_t arena_bytes(const struct trainer *t)
+{
+    return t->graph->total * real_bytes(engine_real(t->rank->engine));
+}
+
+static void *host_copy(const struct trainer *t, const void *arena, size_t count)
+{
+    size_t bytes = count * real_bytes(engine_real(t->rank->engine));
+    void *copy = malloc(bytes);
+    assert_non_null(copy);
+    assert_int_equal(engine_download(t->rank->engine, copy, arena, bytes), RETORT_OK);
+    return copy;
+}
+
+// The gradient of micro-batch m of the trainer that is alone, on the host; the caller's to free.
+static void *leaf(struct trainer *t, int64_t epoch, int64_t step, int64_t m)
+{
+    struct engine *e = t->rank->engine;
+    int64_t first, last;
+    enum random_domain domain;
+    uint32_t view;
+    sampler_microbatch(&t->sampler, step, m, &first, &last);
+    if (first == last)
+        return calloc(1, arena_bytes(t));
+    assert_int_equal(shard_slots(t->rank->train, first, last, t->sample_id, t->slot), RETORT_OK);
+    stage_view(&t->rank->recipe, t->stage, epoch, &domain, &view);
+    struct picture_batch batch = {
+        .pixels = shard_pixels(t->rank->train),
+        .slot = t->slot,
+        .sample_id = t->sample_id,
+        .count = (int)(last - first),
+        .augment = (enum augment_kind)t->rank->recipe.data.augment,
+        .seed = (uint64_t)t->rank->recipe.run.seed,
+        .domain = domain,
+        .view = view,
+    };
+    struct loss_targets targets = {
+        .labels = t->labels, .sample_id = t->sample_id, .count = batch.count};
+    struct step_scalars scalars = {.inverse_batch =
+                                       1.0 / (double)sampler_step_size(&t->sampler, step)};
+    assert_int_equal(engine_upload(e, t->scalars, &scalars, sizeof scalars), RETORT_OK);
+    assert_int_equal(input_load(t->input, &batch, NULL), RETORT_OK);
+    assert_int_equal(network_forward(t->network, t->input, FORWARD_TRAIN), RETORT_OK);
+    assert_int_equal(network_loss(t->network, &targets, &t->loss, t->scalars, t->sums), RETORT_OK);
+    assert_int_equal(network_backward(t->network, t->arenas.gradients, t->scalars, NULL),
+                     RETORT_OK);
+    return host_copy(t, t->arenas.gradients, t->graph->total);
+}
+
+static void add(void *to, const void *from, size_t count, enum real_type real)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (real == REAL_F64)
+            ((double *)to)[i] += ((const double *)from)[i];
+        else
+            ((float *)to)[i] += ((const float *)from)[i];
+    }
+}
+
+// Sums leaves[a, b) into leaves[a]: [a, b) splits at a + ceil((b - a) / 2).
+static void sum_tree(void **leaves, int64_t a, int64_t b, size_t count, enum real_type real)
+{
+    if (b - a == 1)
+        return;
+    int64_t middle = a + (b - a) / 2 + (b - a) % 2;
+    sum_tree(leaves, a, middle, count, real);
+    sum_tree(leaves, middle, b, count, real);
+    add(leaves[a], leaves[middle], count, real);
+}
+
+static double at(const void *arena, size_t i, enum real_type real)
+{
+    return real == REAL_F64 ? ((const double *)arena)[i] : (double)((const float *)arena)[i];
+}
+
+static double apart(const void *a, const void *b, size_t count, enum real_type real)
+{
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += pow(at(a, i, real) - at(b, i, real), 2);
+        norm += pow(at(b, i, real), 2);
+    }
+    return sqrt(difference / norm);
+}
+
+// ---- what must agree
+static bool is_power_of_two(int n)
+{
+    return (n & (n - 1)) == 0;
+}
+
+// The same bits, or, where the ranks are no power of two, the same to `tolerance`.
+static void assert_agree(const char *what, const void *a, const void *b, size_t count,
+                         enum real_type real, double tolerance)
+{
+    if (is_power_of_two(comm_size(run.all))) {
+        if (memcmp(a, b, count * real_bytes(real)) != 0)
+            fail_msg("%s: other bits (%.3g apart)", what, apart(a, b, count, real));
+    } else if (!(apart(a, b, count, real) <= tolerance)) {
+        fail_msg("%s: %.3g apart", what, apart(a, b, count, real));
+    }
+}
+
+static void assert_arena_agrees(const char *what, struct trainer *a, const void *arena_a,
+                                struct trainer *b, const void *arena_b, size_t count)
+{
+    void *host_a = host_copy(a, arena_a, count), *host_b = host_copy(b, arena_b, count);
+    assert_agree(what, host_a, host_b, count, engine_real(a->rank->engine), 1e-5);
+    // From here on the two are at one again: each step is compared for itself.
+    assert_int_equal(engine_upload(a->rank->engine, (void *)(uintptr_t)arena_a, host_b,
+                                   count * real_bytes(engine_real(a->rank->engine))),
+                     RETORT_OK);
+    free(host_a);
+    free(host_b);
+}
+
+// The samples of a step, on whichever ranks they are, are those of the run that is alone: their ids
+// and their pixels.
+static void assert_same_samples(struct trainer *t, struct trainer *alone, int64_t step)
+{
+    int64_t first_part, last_part, begin, end, unused, id[18], slot[18], id_alone[18],
+        slot_alone[18];
+    double ids[18] = {0};
+    const struct dataset *d = &t->rank->dataset;
+    size_t bytes = (size_t)d->height * (size_t)d->width * DATASET_CHANNELS;
+    int64_t size = sampler_step_size(&t->sampler, step);
+    sampler_microbatch(&t->sampler, step, 0, &begin, &unused);
+    assert_int_equal(shard_slots(alone->rank->train, begin, begin + size, id_alone, slot_alone),
+                     RETORT_OK);
+    sampler_own(&t->sampler, &first_part, &last_part);
+    sampler_microbatch(&t->sampler, step, first_part, &first_part, &unused);
+    sampler_microbatch(&t->sampler, step, last_part - 1, &unused, &end);
+    assert_int_equal(shard_slots(t->rank->train, first_part, end, id, slot), RETORT_OK);
+    for (int64_t p = first_part; p < end; p++) {
+        ids[p - begin] = (double)id[p - first_part];
+        assert_memory_equal(
+            shard_pixels(t->rank->train) + (size_t)slot[p - first_part] * bytes,
+            shard_pixels(alone->rank->train) + (size_t)slot_alone[p - begin] * bytes, bytes);
+    }
+    assert_int_equal(comm_allreduce_sum(run.all, ids, 18, REAL_F64, true), RETORT_OK);
+    for (int64_t i = 0; i < size; i++)
+        assert_int_equal((int64_t)ids[i], id_alone[i]);
+}
+
+// Returns whether the sum from left to right has other bits than the tree's.
+static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch, int64_t step)
+{
+    void *leaves[MICROBATCHES_MOST];
+    int64_t parts = t->sampler.microbatches;
+    size_t count = t->graph->total;
+    enum real_type real = engine_real(t->rank->engine);
+    assert_same_samples(t, alone, step);
+    for (int64_t m = 0; m < parts; m++)
+        leaves[m] = leaf(alone, epoch, step, m);
+    void *in_order = malloc(arena_bytes(t));
+    memcpy(in_order, leaves[0], arena_bytes(t));
+    for (int64_t m = 1; m < parts; m++)
+        add(in_order, leaves[m], count, real);
+    sum_tree(leaves, 0, parts, count, real);
+    bool differs = memcmp(in_order, leaves[0], arena_bytes(t)) != 0;
+    assert_true(apart(in_order, leaves[0], count, real) < 1e-5);
+
+    assert_int_equal(trainer_step(t, epoch, step), RETORT_OK);
+    assert_int_equal(trainer_step(alone, epoch, step), RETORT_OK);
+    void *sum = host_copy(t, t->arenas.gradients, count);
+    assert_agree("gradients", sum, leaves[0], count, real, 1e-5);
+    assert_arena_agrees("weights", t, t->arenas.weights, alone, alone->arenas.weights, count);
+    assert_arena_agrees("EMA", t, t->arenas.ema, alone, alone->arenas.ema, count);
+    assert_arena_agrees("moments", t, t->arenas.moment1, alone, alone->arenas.moment1,
+                        t->graph->trainable);
+    assert_int_equal(network_set_weights(t->network, t->arenas.weights), RETORT_OK);
+    free(sum);
+    free(in_order);
+    for (int64_t m = 0; m < parts; m++)
+        free(leaves[m]);
+    return differs;
+}
+
+// Two epochs: samples move between ranks in between, as in a run.
+static void epochs_agree(enum stage stage, int64_t microbatches)
+{
+    struct trainer *t, *alone;
+    run.together.recipe.run.microbatches = microbatches;
+    run.alone.recipe.run.microbatches = microbatches;
+    assert_int_equal(trainer_create(&t, &run.together, stage, NULL), RETORT_OK);
+    assert_int_equal(trainer_create(&alone, &run.alone, stage, NULL), RETORT_OK);
+    int64_t steps = sampler_steps(&t->sampler), differing = 0;
+    assert_int_equal(steps, 9);
+    assert_int_equal(sampler_step_size(&t->sampler, steps - 1), 16);
+    for (int64_t epoch = 0; epoch < 2; epoch++) {
+        assert_int_equal(shard_begin_epoch(t->rank->train, &t->sampler, epoch), RETORT_OK);
+        assert_int_equal(shard_begin_epoch(alone->rank->train, &alone->sampler, epoch), RETORT_OK);
+        if (epoch == 0)
+            assert_int_equal(shard_prefetch(t->rank->train, &t->sampler, 1), RETORT_OK);
+        for (int64_t step = 0; step < steps; step++) {
+            differing += step_agrees(t, alone, epoch, step);
+            assert_int_equal(shard_progress(t->rank->train), RETORT_OK);
+        }
+    }
+    assert_int_equal(differing, 2 * steps);
+    trainer_destroy(&t);
+    trainer_destroy(&alone);
+}
+
+static void four_microbatches(void **state)
+{
+    (void)state;
+    epochs_agree(STAGE_TEACHER, 4);
+}
+
+// A tree that is not balanced; one part of the last batch of 16 is empty.
+static void seventeen_microbatches(void **state)
+{
+    (void)state;
+    epochs_agree(STAGE_BASELINE, 17);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(four_microbatches),
+        cmocka_unit_test(seventeen_microbatches),
+    };
+    const char *device = getenv("RETORT_DEVICE");
+    if (argc != 2 || comm_mpi_create(&run.all) != RETORT_OK ||
+        comm_self_create(&run.self) != RETORT_OK)
+        return 1;
+    run.data = argv[1];
+    run.device = device ? device : "cpu";
+    int failed = cmocka_run_group_tests(tests, open_both, close_both);
+    if (failed)
+        comm_abort(run.all, 1); // the others may wait for us
+    comm_destroy(&run.self);
+    comm_destroy(&run.all);
+    return failed;
+}
