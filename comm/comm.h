@@ -49,13 +49,14 @@ int comm_gatherv(struct comm *c, const void *mine, size_t bytes, void *all, cons
 // `deterministic`: the fixed binary tree of the micro-batches. With 2^k ranks, neighbours at
 // distance 1, then 2, then 4 … add (a + b is commutative bit for bit), by recursive halving of the
 // vector so that each level moves half as much (Rabenseifner 2004 with the tree's order of
-// distances). Ranks past the largest power of two first add theirs to rank - 2^k (agrees to
-// rounding only). Otherwise: the transport's fastest all-reduce. In buckets of at most 1 MiB.
+// distances), in buckets of 1 MiB. Ranks past the largest power of two first add theirs to
+// rank - 2^k (agrees to rounding only). Otherwise: the transport's fastest all-reduce.
 int comm_allreduce_sum(struct comm *c, void *data, size_t count, enum real_type type,
                        bool deterministic);
 
 // Starts an all-to-all of byte blocks: send_counts/send_offsets[size] to each rank, recv_* from
-// each. Buffers belong to the request until comm_exchange_done. Only one exchange in flight.
+// each. Buffers and counts must match between ranks; buffers belong to the request until test says
+// done or wait returns. Collective. Only one exchange in flight; other collectives may pass it.
 int comm_exchange_start(struct comm *c, struct comm_request **out, const void *send,
                         const size_t *send_counts, const size_t *send_offsets, void *recv,
                         const size_t *recv_counts, const size_t *recv_offsets);

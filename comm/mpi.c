@@ -26,7 +26,7 @@ static int mpi_failed(int code, const char *call)
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int length = 0;
     MPI_Error_string(code, text, &length);
-    return FAIL(RETORT_RANK, "%s failed: %s", call, text);
+    return FAIL(RETORT_RANK, "%.*s failed: %s", (int)strcspn(call, "("), call, text);
 }
 
 #define TRY_MPI(call)                                                                              \

@@ -152,11 +152,13 @@ void state_file_close(struct state_file **p)
     free(f);
 }
 
+// The last line first: a reader, which copies from the top, then meets two generations whenever it
+// has seen anything of a write under way.
 void state_file_write(struct state_file *f, struct rank_state *s, bool record)
 {
     s->generation++;
     s->changed_s = wall_seconds();
-    put(f->text, LINE_GENERATION, "%lld", (long long)s->generation);
+    put(f->text, LINE_GENERATION_AGAIN, "%lld", (long long)s->generation);
     atomic_thread_fence(memory_order_seq_cst);
     put_changing(f->text, s);
     if (record) {
@@ -164,7 +166,7 @@ void state_file_write(struct state_file *f, struct rank_state *s, bool record)
         put_record(f->text, slot, &s->records[slot]);
     }
     atomic_thread_fence(memory_order_seq_cst);
-    put(f->text, LINE_GENERATION_AGAIN, "%lld", (long long)s->generation);
+    put(f->text, LINE_GENERATION, "%lld", (long long)s->generation);
 }
 
 void state_file_alive(struct state_file *f, double alive_s)
