@@ -34,14 +34,15 @@ struct launch {
     struct process_list spare; // children that are none of ours
 };
 
+// What nohup or a script's background made us ignore stays ignored.
 static void our_signals(sigset_t *set)
 {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD};
+    struct sigaction now;
     sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGHUP);
-    sigaddset(set, SIGUSR1);
-    sigaddset(set, SIGCHLD);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (sigaction(numbers[i], NULL, &now) != 0 || now.sa_handler != SIG_IGN)
+            sigaddset(set, numbers[i]);
 }
 
 // In the child: never returns. What goes wrong travels as an errno through `report`.

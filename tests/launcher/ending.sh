@@ -1,0 +1,48 @@
+#!/bin/bash
+# How ranks end, and what the user sees of it: the code, one line, no chatter, nothing left behind.
+# shellcheck source=tests/launcher/lib.sh
+. "$(dirname "$0")/lib.sh"
+run=("$retort" run recipe.yaml --ranks 2 --threads 1)
+chatter='-----|Primary job|mpirun noticed|PMIX|ORTE'
+
+for code in 1 2 3 5 7 8; do
+    FAKE=code FAKE_CODE=$code expect $code "${run[@]}"
+    one_line err
+    says err '^\[rank 1/2 host\] error: fake: something is wrong$'
+done
+says runs/recipe/mpirun.log '^Primary job .*terminated'
+FAKE=silent FAKE_CODE=75 expect 75 "${run[@]}"
+says out 'stopped after a checkpoint'
+quiet_about err .
+FAKE=silent FAKE_CODE=9 expect 4 "${run[@]}"
+one_line err
+says err 'the ranks ended with code 9'
+
+FAKE=killed expect 4 "${run[@]}"
+one_line err
+says err "^error: .*rank 1 on $(hostname) was ended by signal 9 \(Killed"
+quiet_about err "$chatter"
+
+# What mpirun itself refuses is said in one line too.
+FAKE="done" expect 4 "$retort" run recipe.yaml --hosts "localhost:1" --ranks 2 --out slots
+one_line err
+says err 'mpirun says: .*slots'
+expect 1 env PATH=/nowhere "$retort" run recipe.yaml --ranks 1 --out lost
+says err 'cannot start mpirun'
+
+# eval and bench hand their words to the rank.
+mkdir -p runs/done/teacher
+cp data.h5 runs/done/teacher/last.h5
+cp recipe.yaml runs/done/
+FAKE=words expect 0 "$retort" eval runs/done --ranks 1 --threads 3 --weights ema --json
+[ "$(paste -sd' ' out)" = 'eval runs/done/teacher/last.h5 data.h5 ema val 1 auto 3' ] ||
+    fail "eval's words"
+expect 3 "$retort" eval runs/done --stage student
+says err 'student/last\.h5'
+FAKE=words expect 0 "$retort" bench --ranks 1 --threads 2 --batch 30 --microbatches 3 --seconds 4
+[ "$(paste -sd' ' out)" = 'bench conv12 30 3 2 4 0 auto' ] || fail "bench's words"
+
+# A process that a rank left behind is ended, and the run's own code stays.
+FAKE=orphan expect 1 "$retort" run recipe.yaml --ranks 1 --out orphaned # no summary.json
+says err '1 process of the run had to be killed'
+! kill -0 "$(cat orphan.pid)" 2>/dev/null || fail "the orphan lives"

@@ -1,0 +1,77 @@
+#!/bin/bash
+# A run folder: written at the first start, held to on resume, moved aside by --fresh, owned by one.
+# shellcheck source=tests/launcher/lib.sh
+. "$(dirname "$0")/lib.sh"
+export FAKE=summary
+run=("$retort" run recipe.yaml --ranks 2 --threads 1)
+
+expect 0 "${run[@]}"
+says out '^teacher +40\.32 +66\.11 +2\.525 +40\.50 +512  26 min 00 s$'
+says out '^student, EMA +41\.21 +67\.01 +2\.490 +- +-  -$'
+quiet_about out '^baseline'
+says out 'Fake 9000'
+says out '^run folder: runs/recipe$'
+says runs/recipe/recipe.yaml 'microbatches: 2'
+[ ! -e runs/recipe/owner.json ] || fail "the owner is still there"
+expect 0 "$retort" run runs/recipe/recipe.yaml --print-recipe --ranks 2
+cmp out runs/recipe/recipe.yaml || fail "recipe.yaml is not the resolved recipe"
+
+# Resume: on fewer ranks by the same recipe; refused with another, or with too many ranks.
+expect 0 "$retort" run recipe.yaml --ranks 1
+says out 'going on in runs/recipe with 1 rank of 1 thread$'
+says runs/recipe/recipe.yaml 'ranks: 2'
+expect 0 "$retort" run recipe.yaml
+says out 'with 2 ranks'
+expect 2 "$retort" run recipe.yaml --set run.seed=9 --set teacher.optimizer.lr=0.5
+says err 'run\.seed: 1 .*9'
+says err 'teacher\.optimizer\.lr: 0\.05 .*0\.5'
+says err '--fresh .*--out '
+expect 2 "$retort" run recipe.yaml --ranks 3
+says err '2 micro-batches'
+expect 0 "$retort" run recipe.yaml --set run.log_every_s=3
+says runs/recipe/recipe.yaml 'log_every_s: 3'
+
+expect 0 "$retort" run recipe.yaml --ranks 1 --set run.seed=9 --fresh
+says runs/recipe/recipe.yaml 'seed: 9'
+says runs/recipe.old-1/recipe.yaml 'seed: 1'
+expect 0 "$retort" run recipe.yaml --ranks 1 --set run.seed=10 --fresh
+says runs/recipe.old-2/recipe.yaml 'seed: 9'
+
+# A first start that the ranks refuse leaves no recipe that would bind the next one.
+FAKE=code FAKE_CODE=3 expect 3 "${run[@]}" --out refused
+[ ! -e refused/recipe.yaml ] || fail "a refused start left its recipe"
+[ ! -e refused/owner.json ] || fail "a refused start left its owner"
+
+# In use: by a living process here, or by a fresh beat from elsewhere.
+own() { # HOST PID TICKS AGE_S
+    printf '{"host": "%s", "pid": %d, "start_ticks": %d, "job": "77", "started": 1, "beat": %d}' \
+        "$1" "$2" "$3" $(($(date +%s) - $4)) >runs/recipe/owner.json
+}
+ticks=$(sed 's/.*) //' /proc/$$/stat | cut -d' ' -f20)
+own "$(hostname)" $$ "$ticks" 1000
+expect 6 "$retort" run recipe.yaml --set run.seed=10
+one_line err
+says err "runs/recipe is in use by a living run .*pid $$, job 77"
+expect 6 "$retort" run recipe.yaml --fresh
+[ -e runs/recipe/owner.json ] || fail "--fresh moved the folder of a living run"
+expect 0 "$retort" status runs/recipe
+says out "^runs/recipe: running on .* \(pid $$, job 77\)"
+says out 'teacher 40\.32 %, student_ema 41\.21 %'
+own elsewhere 1 1 50
+expect 6 "$retort" run recipe.yaml --set run.seed=10
+expect 0 "$retort" stop runs/recipe
+[ -e runs/recipe/stop-requested ] || fail "stop left no request"
+own elsewhere 1 1 70
+expect 0 "$retort" run recipe.yaml --set run.seed=10
+[ ! -e runs/recipe/stop-requested ] || fail "an old request would stop the new run"
+own "$(hostname)" $$ $((ticks + 1)) 0 # the pid belongs to another process by now
+expect 0 "$retort" run recipe.yaml --set run.seed=10
+expect 0 "$retort" status
+says out '^runs/recipe: not running$'
+expect 0 "$retort" stop runs/recipe
+says out 'not running'
+
+mkdir closed
+: >closed/file
+expect 5 "${run[@]}" --out closed/file/run
+says err 'closed/file'

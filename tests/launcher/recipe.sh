@@ -1,0 +1,47 @@
+#!/bin/bash
+# --print-recipe, --dry-run and the checks before a start.
+# shellcheck source=tests/launcher/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# What is printed is a recipe, and printing that changes nothing.
+expect 0 "$retort" run recipe.yaml --print-recipe --ranks 2 --set run.seed=7 --set student.batch=40
+mv out first.yaml
+says first.yaml 'seed: 7'
+says first.yaml 'batch: 40'
+says first.yaml 'microbatches: 2'
+expect 0 "$retort" run first.yaml --print-recipe --ranks 2
+cmp first.yaml out || fail "the printed recipe does not print itself"
+
+expect 2 "$retort" run recipe.yaml --set run.sede=7
+says err 'run\.sede'
+expect 3 "$retort" run nowhere.yaml
+says err 'nowhere\.yaml'
+expect 2 "$retort" run recipe.yaml --stages teacher,studnet
+says err 'studnet'
+expect 2 "$retort" run recipe.yaml --ranks 3 --set run.microbatches=2
+says err 'microbatches'
+
+expect 3 "$retort" run recipe.yaml --set data.path=none.h5
+says err 'none\.h5'
+says err 'retort pack'
+echo 'a text that is longer than eight bytes' >text.h5
+expect 3 "$retort" run recipe.yaml --set data.path=text.h5
+says err 'text\.h5 is not a file of retort'
+
+# The command line: one rank a core where they fit, else shared cores.
+expect 0 "$retort" run recipe.yaml --dry-run --ranks 1 --threads 1 --stages logits,teacher
+says out '^mpirun -n 1 '
+says out ' --map-by slot:PE=1 --bind-to core '
+says out ' -x OMP_NUM_THREADS=1 '
+says out ' -x RETORT_TERMINAL=0 '
+says out 'fake-worker run runs/recipe --device auto --stages teacher,logits$'
+expect 0 "$retort" run recipe.yaml --dry-run --ranks 50 --threads 64 --device reference --out here/
+says out '^mpirun -n 50 --oversubscribe --bind-to none '
+says out ' -x OMP_NUM_THREADS=64 -x OMP_WAIT_POLICY=PASSIVE '
+says out ' run here --device reference --stages teacher,logits,student$'
+expect 0 "$retort" run recipe.yaml --dry-run --hosts a:3,b
+says out '^mpirun -n 4 --host a:3,b '
+[ ! -e runs ] || fail "a dry run made a folder"
+
+RETORT_WORKER=nowhere/worker expect 1 "$retort" run recipe.yaml --dry-run
+says err 'RETORT_WORKER=nowhere/worker'

@@ -1,0 +1,136 @@
+// Who owns a run folder: the living, and nobody else.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "launcher/owner.h"
+#include "launcher/process.h"
+
+static char folder[] = "/tmp/retort-owner-XXXXXX";
+
+static int set_up(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return rmdir(folder); // empty: every test cleans up, and no partial file is left
+}
+
+static void test_round_trip(void **state)
+{
+    struct owner mine, read, again;
+    (void)state;
+    setenv("SLURM_JOB_ID", "4711", 1);
+    assert_false(owner_read(&read, folder));
+    assert_int_equal(owner_take(&mine, folder), RETORT_OK);
+    assert_true(owner_read(&read, folder));
+    assert_int_equal(read.pid, getpid());
+    assert_int_equal(read.start_ticks, process_start_ticks(getpid()));
+    assert_string_equal(read.job, "4711");
+    assert_true(owner_is_here(&read) && owner_is_alive(&read));
+    assert_int_equal(owner_check(folder), RETORT_BUSY);
+    assert_int_equal(owner_take(&again, folder), RETORT_BUSY);
+    owner_release(&again); // owns nothing: the file stays
+    assert_true(owner_read(&read, folder));
+    owner_release(&mine);
+    assert_false(owner_read(&read, folder));
+    assert_int_equal(owner_check(folder), RETORT_OK);
+}
+
+static void test_beat(void **state)
+{
+    struct owner mine, read;
+    (void)state;
+    assert_int_equal(owner_take(&mine, folder), RETORT_OK);
+    mine.beat = 5;
+    owner_refresh(&mine);
+    assert_true(owner_read(&read, folder));
+    assert_true(time(NULL) - read.beat < 5);
+    // From elsewhere only the beat tells.
+    snprintf(read.host, sizeof read.host, "some-other-host");
+    assert_true(owner_is_alive(&read));
+    read.beat -= OWNER_STALE_S + 5;
+    assert_false(owner_is_alive(&read));
+    owner_release(&mine);
+}
+
+// A launcher that was killed leaves its file; the next one takes the folder, and only one does.
+static void test_dead_owner(void **state)
+{
+    struct owner mine, read;
+    int status;
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        struct owner theirs;
+        _exit(owner_take(&theirs, folder) == RETORT_OK ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(owner_read(&read, folder));
+    assert_int_equal(read.pid, child);
+    assert_false(owner_is_alive(&read));
+    assert_int_equal(owner_take(&mine, folder), RETORT_OK);
+    assert_true(owner_read(&read, folder));
+    assert_int_equal(read.pid, getpid());
+    owner_release(&mine);
+}
+
+static void test_rivals(void **state)
+{
+    enum { RIVALS = 8 };
+    pid_t rivals[RIVALS];
+    struct owner dead;
+    int winners = 0;
+    (void)state;
+    assert_int_equal(owner_take(&dead, folder), RETORT_OK);
+    dead.pid = 1 << 30; // nobody's
+    FILE *file = fopen(dead.path, "w");
+    assert_non_null(file);
+    fprintf(file, "{\"host\": \"%s\", \"pid\": %d, \"start_ticks\": 1}", dead.host, 1 << 30);
+    fclose(file);
+    for (int i = 0; i < RIVALS; i++) {
+        rivals[i] = fork();
+        if (rivals[i] == 0) {
+            struct owner theirs;
+            if (freopen("/dev/null", "w", stderr) == NULL)
+                _exit(2);
+            int rc = owner_take(&theirs, folder);
+            sleep(1); // the winner lives on while the others look
+            _exit(rc == RETORT_OK ? 0 : 1);
+        }
+    }
+    for (int i = 0; i < RIVALS; i++) {
+        int status;
+        assert_int_equal(waitpid(rivals[i], &status, 0), rivals[i]);
+        winners += WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    }
+    assert_int_equal(winners, 1);
+    assert_int_equal(unlink(dead.path), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_beat),
+        cmocka_unit_test(test_dead_owner),
+        cmocka_unit_test(test_rivals),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,55 @@
+#!/bin/bash
+# Wrong usage is refused with code 2 and one line; the help lists what there is.
+# shellcheck source=tests/launcher/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+refused() { # PATTERN ARGUMENTS...
+    local pattern=$1
+    shift
+    expect 2 "$retort" "$@"
+    one_line err
+    says err "^error: .*$pattern"
+}
+
+refused 'no command'
+refused 'unknown command rnu; did you mean run\?' rnu
+refused 'unknown command inspekt; did you mean inspect\?' inspekt
+refused 'run: RECIPE.yaml is missing' run
+refused 'run: a word too many' run a.yaml b.yaml
+refused 'run: unknown option --rank-count' run --rank-count 2 recipe.yaml
+refused 'run: --ranks wants a value' run recipe.yaml --ranks
+refused 'run: --ranks 0: expected a whole number from 1' run recipe.yaml --ranks 0
+refused 'run: --ranks 2x: expected a whole number' run recipe.yaml --ranks 2x
+refused 'run: --threads -1: expected a whole number' run recipe.yaml --threads -1
+refused 'run: --device gpu: expected auto\|cpu\|reference' run recipe.yaml --device gpu
+refused 'run: --device au: expected' run recipe.yaml --device au
+refused 'run: --out wants a value that is not empty' run recipe.yaml --out ''
+refused 'eval: --data FILE is missing' eval data.h5
+refused 'eval: --split test: expected val\|train' eval data.h5 --split test
+refused 'bench: a word too many' bench conv12
+refused 'bench: 4 ranks, 2 micro-batches' bench --ranks 4 --microbatches 2
+refused 'stop: RUN_DIR is missing' stop
+refused 'devices: a word too many' devices all
+[ ! -e runs ] || fail "a refused command made a folder"
+
+expect 0 "$retort" --help
+for command in pack synth inspect verify run eval bench status stop devices; do
+    says out "^  $command +[a-z]"
+    expect 0 "$retort" "$command" --help
+    says out "^(usage: )?retort $command"
+    says out '--help'
+    expect 0 "$retort" --help
+done
+quiet_about out '^  (predict|export|import|report|submit) '
+for code in 0 2 3 4 5 6 75; do
+    says out "^  $code +[a-z]"
+done
+expect 0 "$retort" --version
+says out '^retort [0-9]+\.[0-9]+\.[0-9]+$'
+
+expect 3 "$retort" status nowhere
+says err 'nowhere is no run folder'
+expect 3 "$retort" stop nowhere
+says err 'nowhere is no run folder'
+expect 0 "$retort" devices
+says out '^cores +[1-9]'
