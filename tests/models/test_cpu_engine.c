@@ -1,9 +1,11 @@
 // The oneDNN engine against the reference engine.
 
+#include <malloc.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,8 +26,9 @@ struct side { // one engine with one network
 
 struct problem {
     const char *arch;
-    int64_t norm;
+    int64_t norm, activation;
     int size, classes, count;
+    int threads;
 };
 
 static const struct step_scalars SCALARS = {.lr = 0.1, .ema_decay = 0.9, .inverse_batch = 1.0 / 40};
@@ -39,7 +42,7 @@ static double value_at(int64_t i)
 static struct graph *make_graph(const struct problem *p)
 {
     struct graph *g = NULL;
-    struct graph_options options = {3, p->size, p->size, p->classes, p->norm, ACTIVATION_RELU};
+    struct graph_options options = {3, p->size, p->size, p->classes, p->norm, p->activation};
     assert_int_equal(graph_create(&g, p->arch, &options), 0);
     return g;
 }
@@ -47,7 +50,7 @@ static struct graph *make_graph(const struct problem *p)
 static void open_side(struct side *s, const char *device, const struct graph *g,
                       const struct problem *p, const char *plan)
 {
-    struct engine_options options = {device, 1, 0, PRECISION_F32, true};
+    struct engine_options options = {device, p->threads, 0, PRECISION_F32, true};
     struct network_options net = {.max_batch = p->count, .training = true, .plan = plan};
     struct picture_format format = {p->size, p->size, {0.5, 0.5, 0.5}, {0.25, 0.25, 0.25}};
     float *initial = malloc(g->total * sizeof *initial);
@@ -116,11 +119,28 @@ static double difference(const float *a, const double *b, size_t count)
     return norm > 0 ? sqrt(error / norm) : sqrt(error);
 }
 
-static void check_parity(const struct problem *p, int count)
+// A plan's text with every `from` replaced.
+static char *plan_with(const char *plan, const char *from, const char *to)
 {
+    char *out = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&out, &bytes);
+    for (const char *hit; (hit = strstr(plan, from)) != NULL; plan = hit + strlen(from))
+        fprintf(f, "%.*s%s", (int)(hit - plan), plan, to);
+    fprintf(f, "%s", plan);
+    fclose(f);
+    return out;
+}
+
+// Logits and every parameter's gradient agree. A ReLU whose argument is within rounding of zero may
+// open in one engine and stay shut in the other, which moves gradients of earlier layers by per
+// cents; without ReLU there is nothing to flip.
+static void check_parity(const struct problem *p, int count, const char *plan)
+{
+    double limit = p->activation == ACTIVATION_NONE ? 1e-4 : 5e-2;
     struct graph *g = make_graph(p);
     struct side cpu, reference;
-    open_side(&cpu, "cpu", g, p, NULL);
+    open_side(&cpu, "cpu", g, p, plan);
     open_side(&reference, "reference", g, p, NULL);
     step(&cpu, p, count);
     step(&reference, p, count);
@@ -131,9 +151,9 @@ static void check_parity(const struct problem *p, int count)
         const struct param *q = &g->params[i];
         double d = difference((float *)cpu.gradients + q->offset,
                               (double *)reference.gradients + q->offset, q->count);
-        if (!(d < 2e-4))
+        if (!(d < limit))
             print_message("%s %s: %g\n", p->arch, q->name, d);
-        assert_true(d < 2e-4);
+        assert_true(d < limit);
     }
     assert_int_equal(network_forward(cpu.network, cpu.input, FORWARD_EVAL), 0);
     assert_int_equal(network_forward(reference.network, reference.input, FORWARD_EVAL), 0);
@@ -145,32 +165,58 @@ static void check_parity(const struct problem *p, int count)
     graph_destroy(&g);
 }
 
+static void check_both(const char *arch, int64_t norm, int max_count, int count)
+{
+    struct problem p = {arch, norm, ACTIVATION_NONE, 32, 10, max_count, 1};
+    check_parity(&p, count, NULL);
+    p.activation = ACTIVATION_RELU;
+    check_parity(&p, count, NULL);
+}
+
 static void test_parity_conv12(void **state)
 {
     (void)state;
-    check_parity(&(struct problem){"conv12", NORM_BATCH, 32, 10, 8}, 8);
-    check_parity(&(struct problem){"conv12", NORM_NONE, 32, 10, 3}, 3);
+    check_both("conv12", NORM_BATCH, 5, 5);
+    check_both("conv12", NORM_NONE, 3, 2);
 }
 
 static void test_parity_conv4(void **state)
 {
     (void)state;
-    check_parity(&(struct problem){"conv4", NORM_BATCH, 32, 10, 9}, 7);
-    check_parity(&(struct problem){"conv4", NORM_NONE, 32, 10, 5}, 1);
+    check_both("conv4", NORM_BATCH, 9, 7);
+    check_both("conv4", NORM_NONE, 5, 1);
 }
 
 static void test_parity_narrow(void **state)
 {
     (void)state;
-    check_parity(&(struct problem){"conv12/4", NORM_BATCH, 32, 5, 6}, 6);
-    check_parity(&(struct problem){"conv4/4", NORM_BATCH, 32, 5, 6}, 5);
+    check_both("conv12/4", NORM_BATCH, 6, 6);
+    check_both("conv4/4", NORM_BATCH, 25, 25);
+}
+
+// Whatever the clock would choose here, both algorithms are right.
+static void test_parity_direct(void **state)
+{
+    (void)state;
+    struct problem p = {"conv12", NORM_BATCH, ACTIVATION_NONE, 32, 10, 4, 1};
+    struct graph *g = make_graph(&p);
+    struct side a;
+    char *plan = NULL;
+    open_side(&a, "cpu", g, &p, NULL);
+    assert_int_equal(network_plan(a.network, &plan), 0);
+    char *direct = plan_with(plan, "wino", "direct");
+    check_parity(&p, 4, direct);
+    free(plan);
+    free(direct);
+    close_side(&a);
+    graph_destroy(&g);
 }
 
 // Two networks that follow one plan give the same bits, whatever sizes they met before.
 static void test_same_bits(void **state)
 {
     (void)state;
-    struct problem p = {"conv12", NORM_BATCH, 32, 10, 8};
+    struct problem p = {"conv12", NORM_BATCH, ACTIVATION_RELU, 32, 10, 8, 1};
     struct graph *g = make_graph(&p);
     struct side a, b;
     char *plan = NULL;
@@ -191,10 +237,84 @@ static void test_same_bits(void **state)
     graph_destroy(&g);
 }
 
+// The order of every sum is fixed, with several threads too.
+static void test_same_bits_threads(void **state)
+{
+    (void)state;
+    struct problem p = {"conv4", NORM_BATCH, ACTIVATION_RELU, 32, 10, 8, 2};
+    struct graph *g = make_graph(&p);
+    struct side a;
+    open_side(&a, "cpu", g, &p, NULL);
+    float *first = malloc(g->total * sizeof *first);
+    step(&a, &p, 8);
+    memcpy(first, a.gradients, g->total * sizeof *first);
+    for (int i = 0; i < 3; i++) {
+        memset(a.gradients, 0, g->total * sizeof *first);
+        step(&a, &p, 8);
+        assert_memory_equal(a.gradients, first, g->total * sizeof *first);
+    }
+    free(first);
+    close_side(&a);
+    graph_destroy(&g);
+}
+
+// A step allocates nothing once its batch size has been met.
+static void test_memory_stays(void **state)
+{
+    (void)state;
+    struct problem p = {"conv4", NORM_BATCH, ACTIVATION_RELU, 32, 10, 8, 1};
+    struct graph *g = make_graph(&p);
+    struct side a;
+    open_side(&a, "cpu", g, &p, NULL);
+    step(&a, &p, 8);
+    step(&a, &p, 3);
+    size_t bytes = network_memory(a.network), heap = mallinfo2().uordblks;
+    for (int i = 0; i < 20; i++)
+        step(&a, &p, i % 2 ? 8 : 3);
+    assert_int_equal(network_memory(a.network), bytes);
+    assert_true(mallinfo2().uordblks <= heap + 4096);
+    close_side(&a);
+    graph_destroy(&g);
+}
+
+struct coverage {
+    bool *seen;
+};
+
+static int cover(void *context, size_t begin, size_t end)
+{
+    struct coverage *c = context;
+    for (size_t i = begin; i < end; i++) {
+        if (c->seen[i])
+            return RETORT_FAILED;
+        c->seen[i] = true;
+    }
+    return RETORT_OK;
+}
+
+// What is reported ready covers the arena once.
+static void test_ready_ranges(void **state)
+{
+    (void)state;
+    struct problem p = {"conv4/4", NORM_BATCH, ACTIVATION_RELU, 32, 5, 4, 1};
+    struct graph *g = make_graph(&p);
+    struct side a;
+    open_side(&a, "cpu", g, &p, NULL);
+    struct coverage c = {calloc(g->total, sizeof(bool))};
+    struct ready_callback ready = {cover, &c};
+    step(&a, &p, 4);
+    assert_int_equal(network_backward(a.network, a.gradients, a.scalars, &ready), 0);
+    for (size_t i = 0; i < g->total; i++)
+        assert_true(c.seen[i]);
+    free(c.seen);
+    close_side(&a);
+    graph_destroy(&g);
+}
+
 static void test_empty_microbatch(void **state)
 {
     (void)state;
-    struct problem p = {"conv4/4", NORM_BATCH, 32, 5, 4};
+    struct problem p = {"conv4/4", NORM_BATCH, ACTIVATION_RELU, 32, 5, 4, 1};
     struct graph *g = make_graph(&p);
     struct side a;
     open_side(&a, "cpu", g, &p, NULL);
@@ -209,7 +329,7 @@ static void test_empty_microbatch(void **state)
 static void test_foreign_plan(void **state)
 {
     (void)state;
-    struct problem p = {"conv4/4", NORM_BATCH, 32, 5, 4};
+    struct problem p = {"conv4/4", NORM_BATCH, ACTIVATION_RELU, 32, 5, 4, 1};
     struct graph *g = make_graph(&p);
     struct engine_options options = {"cpu", 1, 0, PRECISION_F32, true};
     struct network_options net = {.max_batch = 4, .training = true, .plan = "something else"};
@@ -225,7 +345,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parity_conv12),    cmocka_unit_test(test_parity_conv4),
-        cmocka_unit_test(test_parity_narrow),    cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_parity_narrow),    cmocka_unit_test(test_parity_direct),
+        cmocka_unit_test(test_same_bits),        cmocka_unit_test(test_same_bits_threads),
+        cmocka_unit_test(test_memory_stays),     cmocka_unit_test(test_ready_ranges),
         cmocka_unit_test(test_empty_microbatch), cmocka_unit_test(test_foreign_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
