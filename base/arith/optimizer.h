@@ -4,7 +4,9 @@
 // SGD with momentum as PyTorch's: g += wd w; m = mu m + g (m = g at the first step, which a zero m
 // gives as well); w -= lr (nesterov ? g + mu m : m)           [Sutskever et al. 2013]
 // AdamW [Loshchilov & Hutter 2019]: w *= 1 - lr wd; m, v moving averages; w -= lr m^ / (sqrt(v^) +
-// eps) EMA: e = w + d (e - w); its decay at update t (from 0) is min(decay, (1 + t) / (10 + t)).
+// eps). It takes the gains 1 - beta, rounded from double: 1 - 0.999f is off by 1e-5 of itself.
+//
+// EMA: e = w + d (e - w); its decay at update t (from 0) is min(decay, (1 + t) / (10 + t)).
 // fmaf/fma is written out: compilers must not choose.
 
 #include <math.h>
@@ -20,12 +22,12 @@
         return FMA(-lr, nesterov ? FMA(mu, *m, g) : *m, w);                                        \
     }                                                                                              \
     HOST_DEVICE static inline real adamw_step_##suffix(real w, real g, real *m, real *v, real lr,  \
-                                                       real beta1, real beta2, real wd,            \
+                                                       real gain1, real gain2, real wd,            \
                                                        real bias1, real bias2, real epsilon)       \
     {                                                                                              \
         w = FMA(-lr * wd, w, w);                                                                   \
-        *m = FMA(beta1, *m - g, g);                                                                \
-        *v = FMA(beta2, *v - g * g, g * g);                                                        \
+        *m = FMA(gain1, g - *m, *m);                                                               \
+        *v = FMA(gain2, g * g - *v, *v);                                                           \
         return FMA(-lr, (*m / bias1) / (SQRT(*v / bias2) + epsilon), w);                           \
     }                                                                                              \
     HOST_DEVICE static inline real ema_step_##suffix(real e, real w, real decay)                   \

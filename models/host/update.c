@@ -12,10 +12,10 @@ static const double RUNNING_MOMENTUM = 0.1;
 
 // One step of `count` elements that share their treatment, in the arena's type.
 struct step_f32 {
-    float lr, mu, wd, beta1, beta2, bias1, bias2, epsilon, ema_decay, running;
+    float lr, mu, wd, gain1, gain2, bias1, bias2, epsilon, ema_decay, running;
 };
 struct step_f64 {
-    double lr, mu, wd, beta1, beta2, bias1, bias2, epsilon, ema_decay, running;
+    double lr, mu, wd, gain1, gain2, bias1, bias2, epsilon, ema_decay, running;
 };
 
 #define UPDATE_KERNELS(real, suffix)                                                               \
@@ -41,7 +41,7 @@ struct step_f64 {
     {                                                                                              \
         struct step_##suffix t = *s;                                                               \
         for (size_t i = 0; i < count; i++)                                                         \
-            w[i] = adamw_step_##suffix(w[i], g[i], &m[i], &v[i], t.lr, t.beta1, t.beta2, t.wd,     \
+            w[i] = adamw_step_##suffix(w[i], g[i], &m[i], &v[i], t.lr, t.gain1, t.gain2, t.wd,     \
                                        t.bias1, t.bias2, t.epsilon);                               \
     }                                                                                              \
     HOST_CLONES static void ema_##suffix(real *restrict e, const real *restrict w, size_t count,   \
@@ -62,8 +62,8 @@ struct step_f64 {
         return (struct step_##suffix){.lr = (real)s->lr,                                           \
                                       .mu = (real)o->momentum,                                     \
                                       .wd = decay ? (real)o->weight_decay : (real)0,               \
-                                      .beta1 = (real)o->beta1,                                     \
-                                      .beta2 = (real)o->beta2,                                     \
+                                      .gain1 = (real)(1.0 - o->beta1),                             \
+                                      .gain2 = (real)(1.0 - o->beta2),                             \
                                       .bias1 = (real)s->bias1,                                     \
                                       .bias2 = (real)s->bias2,                                     \
                                       .epsilon = (real)o->epsilon,                                 \
