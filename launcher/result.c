@@ -60,6 +60,10 @@ int result_print(const char *folder)
     int rc = path_join(path, folder, "summary.json");
     if (rc != RETORT_OK)
         return rc;
+    if (!file_exists(path)) { // no stage that is measured has ended yet
+        log_info("run folder: %s", folder);
+        return RETORT_OK;
+    }
     json_t *root = json_load_file(path, 0, &why);
     if (!root)
         return FAIL(RETORT_INPUT, "cannot read %s: %s", path, why.text);

@@ -1,5 +1,5 @@
 #pragma once
 // The table at the end of a run, from its summary.json.
 
-// Prints the table and the folder's path. RETORT_INPUT when there is no summary to read.
+// Prints the table and the folder's path. RETORT_INPUT when the summary is damaged.
 int result_print(const char *folder);
