@@ -88,18 +88,25 @@ static int stage_list(char out[STAGES_CAPACITY], const char *asked, const struct
     return out[0] ? RETORT_OK : FAIL(RETORT_USAGE, "run: no stage to run; see --stages");
 }
 
-// Leftovers of an earlier start that would speak for this one.
-static void clear_traces(const char *folder)
+static void remove_matching(const char *folder, const char *pattern)
 {
     char path[PATH_CAPACITY];
-    glob_t states;
-    if (path_join(path, folder, "stop-requested") == RETORT_OK)
-        unlink(path);
-    if (path_join(path, folder, "ranks/*.state") != RETORT_OK || glob(path, 0, NULL, &states) != 0)
+    glob_t found;
+    if (path_join(path, folder, pattern) != RETORT_OK || glob(path, 0, NULL, &found) != 0)
         return;
-    for (size_t i = 0; i < states.gl_pathc; i++)
-        unlink(states.gl_pathv[i]);
-    globfree(&states);
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        unlink(found.gl_pathv[i]);
+    globfree(&found);
+}
+
+// Leftovers of an earlier start: what would speak for this one, and what it was writing when it was
+// killed.
+static void clear_traces(const char *folder)
+{
+    remove_matching(folder, "stop-requested");
+    remove_matching(folder, "ranks/*.state");
+    remove_matching(folder, "*.partial");
+    remove_matching(folder, "*/*.partial");
 }
 
 static int open_folder(const struct run_plan *p, bool fresh, struct owner *owner)
