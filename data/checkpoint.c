@@ -1,312 +1,233 @@
 #include "data/checkpoint.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/error.h"
-#include "base/log.h"
+#include "data/checkpoint_folder.h"
 
-static hid_t real_h5(enum real_type real)
+// Room for what is no arena: texts and the library's structures.
+enum { OVERHEAD_BYTES = 1 << 16 };
+
+enum arena { ARENA_WEIGHTS, ARENA_EMA, ARENA_MOMENT1, ARENA_MOMENT2, ARENA_COUNT };
+static const char *const ARENA_NAMES[ARENA_COUNT] = {"/weights", "/ema", "/moment1", "/moment2"};
+
+enum text { TEXT_LAYOUT, TEXT_RECIPE, TEXT_DATASET, TEXT_CLASSES, TEXT_COUNT };
+static const char *const TEXT_NAMES[TEXT_COUNT] = {"layout", "recipe", "dataset", "classes"};
+
+static void **arena_of(struct checkpoint *c, enum arena a)
+{
+    void **all[ARENA_COUNT] = {&c->weights, &c->ema, &c->moment1, &c->moment2};
+    return all[a];
+}
+
+static char **text_of(struct checkpoint *c, enum text t)
+{
+    char **all[TEXT_COUNT] = {&c->layout, &c->recipe, &c->dataset, &c->classes};
+    return all[t];
+}
+
+static size_t arena_count(const struct checkpoint *c, enum arena a)
+{
+    return a == ARENA_WEIGHTS || a == ARENA_EMA ? c->total : c->trainable;
+}
+
+static hid_t memory_type(enum real_type real)
 {
     return real == REAL_F64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_FLOAT;
 }
 
-static int step_path(char *out, const char *folder, int64_t step)
+// Index of the first value that is not finite; count when all are. A block at a time, without a
+// branch, so that it costs as much as reading.
+static size_t first_not_finite(const void *arena, size_t count, enum real_type real)
 {
-    char name[64];
-    (void)snprintf(name, sizeof name, "ckpt-%09lld.h5", (long long)step);
-    return path_join(out, folder, name);
+    enum { BLOCK = 1024 };
+    const float *f = arena;
+    const double *d = arena;
+    for (size_t start = 0; start < count; start += BLOCK) {
+        size_t end = count - start < BLOCK ? count : start + BLOCK;
+        int bad = 0;
+        for (size_t i = start; i < end; i++)
+            bad |= real == REAL_F64 ? !isfinite(d[i]) : !isfinite(f[i]);
+        for (size_t i = start; bad && i < end; i++)
+            if (real == REAL_F64 ? !isfinite(d[i]) : !isfinite(f[i]))
+                return i;
+    }
+    return count;
 }
 
-static bool all_finite(const void *arena, size_t count, enum real_type real)
+// "conv3.weight" of the layout's JSON for an index of an arena; "?" when it has none. The name
+// lives as long as `list`.
+static const char *parameter_at(const json_t *list, size_t index)
 {
-    bool finite = true;
-    for (size_t i = 0; arena && i < count; i++)
-        finite &= isfinite(real == REAL_F64 ? ((const double *)arena)[i]
-                                            : (double)((const float *)arena)[i]) != 0;
-    return finite;
+    size_t i;
+    json_t *entry;
+    json_array_foreach(list, i, entry)
+    {
+        json_int_t offset = json_integer_value(json_object_get(entry, "offset"));
+        json_int_t count = json_integer_value(json_object_get(entry, "count"));
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        if (name && (json_int_t)index >= offset && (json_int_t)index - offset < count)
+            return name;
+    }
+    return "?";
 }
 
-static int check_finite(const struct checkpoint *c, const char *path)
+static int check_finite(struct checkpoint *c, const char *path)
 {
-    if (all_finite(c->weights, c->total, c->real) && all_finite(c->ema, c->total, c->real) &&
-        all_finite(c->moment1, c->trainable, c->real) &&
-        all_finite(c->moment2, c->trainable, c->real))
-        return RETORT_OK;
-    return FAIL(RETORT_NUMERIC, "%s is not written: a weight or a moment is not finite", path);
+    for (enum arena a = 0; a < ARENA_COUNT; a++) {
+        const void *arena = *arena_of(c, a);
+        size_t count = arena_count(c, a);
+        size_t at = arena ? first_not_finite(arena, count, c->real) : count;
+        if (at == count)
+            continue;
+        json_t *layout = json_loads(c->layout, 0, NULL);
+        int rc = FAIL(RETORT_NUMERIC,
+                      "%s is not written: element %zu of %s (%s) is not finite; lower the learning "
+                      "rate and go on from the checkpoint before",
+                      path, at, ARENA_NAMES[a] + 1, parameter_at(layout, at));
+        json_decref(layout);
+        return rc;
+    }
+    return RETORT_OK;
 }
 
-static int write_arena(hid_t file, const char *name, const struct checkpoint *c, const void *arena,
-                       size_t count)
+static int write_texts(hid_t file, struct checkpoint *c)
 {
-    hsize_t dims[1] = {count};
-    return arena ? h5_write_array(file, name, real_h5(c->real), 1, dims, arena) : RETORT_OK;
-}
-
-static int write_file(const char *path, const struct checkpoint *c)
-{
-    struct h5file f = {.id = -1};
+    int rc;
     char *state = json_dumps(c->state, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    uint64_t bytes = (2 * (uint64_t)c->total + 2 * (uint64_t)c->trainable) * real_bytes(c->real);
-    int rc = RETORT_OK;
-    TRY_ELSE(state, RETORT_MEMORY, "no memory for a checkpoint");
-    TRY(h5file_create(&f, path, H5_KIND_CHECKPOINT, CHECKPOINT_VERSION));
-    TRY(h5file_reserve(&f, bytes + (1u << 16)));
-    TRY(h5_write_text(f.id, "state", state));
-    TRY(h5_write_text(f.id, "layout", c->layout));
-    TRY(h5_write_text(f.id, "recipe", c->recipe));
-    TRY(h5_write_text(f.id, "dataset", c->dataset));
-    TRY(h5_write_text(f.id, "classes", c->classes));
-    TRY(h5_write_text(f.id, "created_by", "retort"));
-    TRY(write_arena(f.id, "/weights", c, c->weights, c->total));
-    TRY(write_arena(f.id, "/ema", c, c->ema, c->total));
-    TRY(write_arena(f.id, "/moment1", c, c->moment1, c->trainable));
-    TRY(write_arena(f.id, "/moment2", c, c->moment2, c->trainable));
-    TRY(h5file_commit(&f));
+    TRY_ELSE(state, RETORT_MEMORY, "no memory for the state of a checkpoint");
+    TRY(h5_write_text(file, "state", state));
+    for (enum text t = 0; t < TEXT_COUNT; t++)
+        TRY(h5_write_text(file, TEXT_NAMES[t], *text_of(c, t)));
+    TRY(h5_write_i64(file, "trainable", (int64_t)c->trainable));
+    TRY(h5_write_text(file, "created_by", "retort"));
 fail:
-    h5file_close(&f);
     free(state);
     return rc;
 }
 
-static int newest_first(const void *a, const void *b)
+static int write_file(struct checkpoint *c, const char *path)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-// Steps of the checkpoints in a folder, newest first; the caller frees. Count, or -1.
-static int list_steps(const char *folder, int64_t **out)
-{
-    int count = 0, capacity = 0;
-    struct dirent *entry;
-    DIR *dir = opendir(folder);
-    *out = NULL;
-    if (!dir)
-        return errno == ENOENT ? 0 : -1;
-    while ((entry = readdir(dir)) != NULL) {
-        long long step;
-        int end = 0;
-        if (sscanf(entry->d_name, "ckpt-%lld.h5%n", &step, &end) != 1 || end == 0 ||
-            entry->d_name[end] != '\0')
-            continue;
-        if (count == capacity) {
-            capacity = capacity ? 2 * capacity : 16;
-            int64_t *larger = realloc(*out, (size_t)capacity * sizeof **out);
-            if (!larger)
-                break;
-            *out = larger;
-        }
-        (*out)[count++] = step;
+    int rc;
+    struct h5file f;
+    uint64_t bytes = OVERHEAD_BYTES;
+    for (enum arena a = 0; a < ARENA_COUNT; a++)
+        bytes += *arena_of(c, a) ? arena_count(c, a) * real_bytes(c->real) : 0;
+    rc = h5file_create(&f, path, H5_KIND_CHECKPOINT, CHECKPOINT_VERSION);
+    if (rc != RETORT_OK)
+        return rc;
+    TRY(h5file_reserve(&f, bytes));
+    TRY(write_texts(f.id, c));
+    for (enum arena a = 0; a < ARENA_COUNT; a++) {
+        hsize_t dims[1] = {arena_count(c, a)};
+        if (*arena_of(c, a))
+            TRY(h5_write_array(f.id, ARENA_NAMES[a], memory_type(c->real), 1, dims,
+                               *arena_of(c, a)));
     }
-    (void)closedir(dir);
-    if (count > 1)
-        qsort(*out, (size_t)count, sizeof **out, newest_first);
-    return count;
-}
-
-// Leftovers of writers that are dead: "<name>.<pid>.partial".
-static void remove_leftovers(const char *folder)
-{
-    struct dirent *entry;
-    DIR *dir = opendir(folder);
-    if (!dir)
-        return;
-    while ((entry = readdir(dir)) != NULL) {
-        char path[PATH_CAPACITY];
-        const char *end = strstr(entry->d_name, ".partial"), *pid = end;
-        if (!end || end[8] != '\0')
-            continue;
-        while (pid > entry->d_name && pid[-1] != '.')
-            pid--;
-        long writer = strtol(pid, NULL, 10);
-        if (writer > 0 && kill((pid_t)writer, 0) != 0 && errno == ESRCH &&
-            path_join(path, folder, entry->d_name) == RETORT_OK)
-            (void)unlink(path);
-    }
-    (void)closedir(dir);
-}
-
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_ino == y.st_ino && x.st_dev == y.st_dev;
-}
-
-static void remove_old(const char *folder, int64_t keep)
-{
-    char best[PATH_CAPACITY], path[PATH_CAPACITY];
-    int64_t *steps;
-    int count = list_steps(folder, &steps);
-    if (path_join(best, folder, "best.h5") == RETORT_OK)
-        for (int i = 0; i < count; i++)
-            if (i >= keep && step_path(path, folder, steps[i]) == RETORT_OK &&
-                !same_file(path, best))
-                (void)unlink(path);
-    free(steps);
+    return h5file_commit(&f);
+fail:
+    h5file_close(&f);
+    return rc;
 }
 
 int checkpoint_write(const char *folder, int64_t step, const struct checkpoint *c, int64_t keep)
 {
+    int rc;
     char path[PATH_CAPACITY];
-    int rc = RETORT_OK;
+    struct checkpoint borrowed = *c; // nothing of it changes
+    CHECK(c->weights && c->state && c->layout && c->recipe && c->dataset && c->classes);
     TRY(folder_create(folder));
-    TRY(step_path(path, folder, step));
-    TRY(check_finite(c, path));
-    TRY(write_file(path, c));
-    remove_leftovers(folder);
-    remove_old(folder, keep);
+    TRY(checkpoint_path(path, folder, step));
+    TRY(check_finite(&borrowed, path));
+    checkpoint_sweep(folder);
+    TRY(write_file(&borrowed, path));
+    TRY(checkpoint_retain(folder, keep));
 fail:
     return rc;
 }
 
-// Where the file system has no hard links.
-static int copy_file(const char *from, const char *to)
+// total, trainable and real, from /weights and an attribute.
+static int read_sizes(struct checkpoint *c, const struct h5file *f)
 {
-    char *bytes = NULL;
-    size_t count;
-    int rc = file_read(from, (size_t)1 << 40, &bytes, &count);
-    if (rc == RETORT_OK)
-        rc = file_write_whole(to, bytes, count);
-    free(bytes);
-    return rc;
-}
-
-int checkpoint_link(const char *folder, int64_t step, const char *name)
-{
-    char from[PATH_CAPACITY], to[PATH_CAPACITY], partial[PATH_CAPACITY];
-    int rc = RETORT_OK;
-    TRY(step_path(from, folder, step));
-    TRY(path_join(to, folder, name));
-    TRY(partial_path(partial, to));
-    (void)unlink(partial);
-    if (link(from, partial) != 0)
-        return copy_file(from, to);
-    // rename() does nothing when both are the same file already.
-    if (same_file(from, to))
-        (void)unlink(partial);
-    else
-        TRY(partial_commit(partial, to));
-fail:
-    return rc;
-}
-
-static int read_arena(const struct h5file *f, const char *name, struct checkpoint *c, size_t count,
-                      void **out)
-{
-    hsize_t dims[1] = {count};
-    if (H5Lexists(f->id, name, H5P_DEFAULT) <= 0)
-        return RETORT_OK;
-    *out = malloc((count ? count : 1) * real_bytes(c->real));
-    if (!*out)
-        return FAIL(RETORT_MEMORY, "no memory for %s", f->path);
-    return h5_read_array(f, name, real_h5(c->real), 1, dims, *out);
-}
-
-// Sizes and the type of the arenas, from the file's own shapes.
-static int read_shapes(const struct h5file *f, struct checkpoint *c)
-{
-    hsize_t dims[8];
-    int rank, rc = RETORT_OK;
-    TRY(h5_shape(f, "/weights", &rank, dims));
-    TRY_ELSE(rank == 1, RETORT_INPUT, "%s: /weights is not an arena", f->path);
+    int rank = 0, rc;
+    hsize_t dims[8] = {0};
+    int64_t trainable = 0;
+    TRY(h5_shape(f, ARENA_NAMES[ARENA_WEIGHTS], &rank, dims));
+    TRY(h5_read_i64(f, f->id, "trainable", &trainable));
+    TRY_ELSE(rank == 1 && trainable >= 0 && (hsize_t)trainable <= dims[0], RETORT_INPUT,
+             "%s: /weights is no arena of %lld parameters", f->path, (long long)trainable);
     c->total = dims[0];
-    TRY(h5_shape(f, "/moment1", &rank, dims));
-    TRY_ELSE(rank == 1 && dims[0] <= c->total, RETORT_INPUT, "%s: /moment1 is not an arena",
-             f->path);
-    c->trainable = dims[0];
-    hid_t set = H5Dopen2(f->id, "/weights", H5P_DEFAULT);
-    hid_t type = set < 0 ? -1 : H5Dget_type(set);
-    c->real = type >= 0 && H5Tget_size(type) == 8 ? REAL_F64 : REAL_F32;
-    if (type >= 0)
-        H5Tclose(type);
-    if (set >= 0)
-        H5Dclose(set);
+    c->trainable = (size_t)trainable;
+    hid_t id = H5Dopen2(f->id, ARENA_NAMES[ARENA_WEIGHTS], H5P_DEFAULT);
+    hid_t type = H5Dget_type(id);
+    c->real = H5Tget_size(type) == sizeof(double) ? REAL_F64 : REAL_F32;
+    H5Tclose(type);
+    H5Dclose(id);
 fail:
     return rc;
 }
 
-static int read_state(const struct h5file *f, struct checkpoint *c)
+static int read_arena(struct checkpoint *c, const struct h5file *f, enum arena a)
 {
-    char *text = NULL;
+    void **arena = arena_of(c, a);
+    hsize_t dims[1] = {arena_count(c, a)};
+    if (H5Lexists(f->id, ARENA_NAMES[a], H5P_DEFAULT) <= 0)
+        return RETORT_OK; // not kept
+    *arena = malloc((dims[0] + 1) * real_bytes(c->real));
+    if (!*arena)
+        return FAIL(RETORT_MEMORY, "no memory for %s of %s", ARENA_NAMES[a], f->path);
+    return h5_read_array(f, ARENA_NAMES[a], memory_type(c->real), 1, dims, *arena);
+}
+
+static int read_texts(struct checkpoint *c, const struct h5file *f)
+{
+    int rc;
+    char *state = NULL;
     json_error_t why;
-    int rc = RETORT_OK;
-    TRY(h5_read_text(f, f->id, "state", &text));
-    c->state = json_loads(text, 0, &why);
-    TRY_ELSE(c->state, RETORT_INPUT, "%s: its state is not JSON: %s", f->path, why.text);
+    for (enum text t = 0; t < TEXT_COUNT; t++)
+        TRY(h5_read_text(f, f->id, TEXT_NAMES[t], text_of(c, t)));
+    TRY(h5_read_text(f, f->id, "state", &state));
+    c->state = json_loads(state, 0, &why);
+    TRY_ELSE(c->state, RETORT_INPUT, "%s: its state is no JSON: %s", f->path, why.text);
 fail:
-    free(text);
+    free(state);
     return rc;
 }
 
 int checkpoint_read(struct checkpoint *out, const char *path, bool quiet)
 {
-    struct h5file f = {.id = -1};
-    int rc = RETORT_OK;
+    struct h5file f;
     memset(out, 0, sizeof *out);
-    TRY(h5file_open(&f, path, H5_KIND_CHECKPOINT, quiet));
-    TRY(read_shapes(&f, out));
-    TRY(read_state(&f, out));
-    TRY(h5_read_text(&f, f.id, "layout", &out->layout));
-    TRY(h5_read_text(&f, f.id, "recipe", &out->recipe));
-    TRY(h5_read_text(&f, f.id, "dataset", &out->dataset));
-    TRY(h5_read_text(&f, f.id, "classes", &out->classes));
-    TRY(read_arena(&f, "/weights", out, out->total, &out->weights));
-    TRY(read_arena(&f, "/ema", out, out->total, &out->ema));
-    TRY(read_arena(&f, "/moment1", out, out->trainable, &out->moment1));
-    TRY(read_arena(&f, "/moment2", out, out->trainable, &out->moment2));
-    h5file_close(&f);
-    return RETORT_OK;
+    int rc = h5file_open(&f, path, H5_KIND_CHECKPOINT, quiet);
+    if (rc != RETORT_OK)
+        return rc;
+    TRY(read_sizes(out, &f));
+    TRY(read_texts(out, &f));
+    for (enum arena a = 0; a < ARENA_COUNT; a++)
+        TRY(read_arena(out, &f, a));
 fail:
     h5file_close(&f);
-    checkpoint_free(out);
-    return rc;
-}
-
-int checkpoint_read_newest(struct checkpoint *out, const char *folder, int64_t *step)
-{
-    char path[PATH_CAPACITY];
-    int64_t *steps;
-    int count = list_steps(folder, &steps), rc = RETORT_OK;
-    memset(out, 0, sizeof *out);
-    *step = -1;
-    remove_leftovers(folder);
-    for (int i = 0; i < count && *step < 0; i++) {
-        TRY(step_path(path, folder, steps[i]));
-        if (checkpoint_read(out, path, true) == RETORT_OK)
-            *step = steps[i];
-        else
-            log_warn("%s is damaged and is passed over", path);
-    }
-fail:
-    free(steps);
+    if (rc != RETORT_OK)
+        checkpoint_free(out);
     return rc;
 }
 
 void checkpoint_free(struct checkpoint *c)
 {
-    free(c->weights);
-    free(c->ema);
-    free(c->moment1);
-    free(c->moment2);
+    for (enum arena a = 0; a < ARENA_COUNT; a++)
+        free(*arena_of(c, a));
+    for (enum text t = 0; t < TEXT_COUNT; t++)
+        free(*text_of(c, t));
     json_decref(c->state);
-    free(c->layout);
-    free(c->recipe);
-    free(c->dataset);
-    free(c->classes);
     memset(c, 0, sizeof *c);
 }
 
 void checkpoint_arena_checksum(const void *arena, size_t count, enum real_type real, char out[33])
 {
-    XXH128_hash_t h = XXH3_128bits(arena, count * real_bytes(real));
-    (void)snprintf(out, 33, "%016llx%016llx", (unsigned long long)h.high64,
-                   (unsigned long long)h.low64);
+    XXH128_hash_t hash = XXH3_128bits(arena, count * real_bytes(real));
+    (void)snprintf(out, 33, "%016llx%016llx", (unsigned long long)hash.high64,
+                   (unsigned long long)hash.low64);
 }

@@ -28,8 +28,8 @@ struct checkpoint {
 };
 
 // Writes <folder>/ckpt-<step>.h5 (nine digits), then removes checkpoints past the newest `keep`
-// whole ones (never the best). RETORT_WRITE leaves the older ones untouched; RETORT_NUMERIC when a value is
-// not finite.
+// whole ones (never the best). RETORT_WRITE leaves the older ones untouched; RETORT_NUMERIC when a
+// value is not finite.
 int checkpoint_write(const char *folder, int64_t step, const struct checkpoint *c, int64_t keep);
 // Points best.h5 (or last.h5) at ckpt-<step>.h5.
 int checkpoint_link(const char *folder, int64_t step, const char *name);

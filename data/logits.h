@@ -17,11 +17,11 @@ enum { LOGITS_VERSION = 1 };
 struct logit_identity { // what must match
     int64_t views, samples, classes;
     uint64_t seed;
-    int64_t augment;       // enum augment_kind
-    int64_t weights;       // enum logit_weights
-    char dataset[33];      // fingerprint
-    char teacher[33];      // checksum of the teacher's weights
-    char precision[16];    // what they were computed in: "f32", "f64", "bf16"
+    int64_t augment;    // enum augment_kind
+    int64_t weights;    // enum logit_weights
+    char dataset[33];   // fingerprint
+    char teacher[33];   // checksum of the teacher's weights
+    char precision[16]; // what they were computed in: "f32", "f64", "bf16"
 };
 
 // Rank 0 writes. Begins or continues a pass for this identity: views already whole are kept (parts
