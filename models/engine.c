@@ -5,6 +5,12 @@
 #include "base/error.h"
 #include "models/engine_ops.h"
 
+#ifdef RETORT_HAVE_CPU_ENGINE
+#define DEVICES "cpu, reference"
+#else
+#define DEVICES "reference"
+#endif
+
 int engine_open(struct engine **out, const struct engine_options *options)
 {
     *out = NULL;
@@ -14,7 +20,7 @@ int engine_open(struct engine **out, const struct engine_options *options)
     if (strcmp(options->device, "cpu") == 0)
         return cpu_open(out, options);
 #endif
-    return FAIL(RETORT_USAGE, "this build has no device \"%s\"", options->device);
+    return FAIL(RETORT_USAGE, "this build has no device \"%s\"; it has " DEVICES, options->device);
 }
 
 void engine_close(struct engine **p)

@@ -29,7 +29,7 @@ static double row_get(struct row row, int c)
 
 static struct loss_softmax softmax_of(struct row row, int classes, double scale)
 {
-    struct loss_softmax s = {.scale = scale, .max = -INFINITY};
+    struct loss_softmax s = {.scale = scale, .max = -HUGE_VAL};
     for (int c = 0; c < classes; c++) {
         double v = row_get(row, c) * scale;
         if (v > s.max)
