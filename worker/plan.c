@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/error.h"
@@ -34,9 +35,27 @@ static void cache_path(char *out, const struct rank *rank, const struct graph *g
         return;
     (void)snprintf(key, sizeof key, "%s|%s|%dx%d|%d|%zu|%d", engine_describe(rank->engine), g->arch,
                    in->height, in->width, g->classes, g->total, max_batch);
-    if (folder_create(folder) == RETORT_OK)
+    if (folder_create(folder) == RETORT_OK && access(folder, W_OK) == 0)
         (void)snprintf(out, PATH_CAPACITY, "%s/%016llx.txt", folder,
                        (unsigned long long)XXH3_64bits(key, strlen(key)));
+}
+
+static int build_network(struct network **out, const struct rank *rank, const struct graph *g,
+                         int max_batch, const char *plan)
+{
+    struct network_options options = {.max_batch = max_batch, .training = true, .plan = plan};
+    return network_create(out, rank->engine, g, &options);
+}
+
+// A plan of the cache is a convenience: one that the engine refuses is chosen again.
+static bool plan_works(struct network **out, const struct rank *rank, const struct graph *g,
+                       int max_batch, const char *plan)
+{
+    if (build_network(out, rank, g, max_batch, plan) == RETORT_OK)
+        return true;
+    log_warn("the plan this machine had cached for %s is of no use", g->arch);
+    *out = NULL;
+    return false;
 }
 
 // Rank 0: the network, by the stored plan, the cached one, or timing; the plan is stored.
@@ -53,15 +72,19 @@ static int choose(struct network **out, char **plan, struct rank *rank, const st
     bool is_new = !*plan;
     if (is_new)
         *plan = read_if_there(cached);
-    bool is_timed = !*plan;
-    if (is_timed)
+    if (is_new && *plan && !plan_works(out, rank, g, max_batch, *plan)) {
+        free(*plan);
+        *plan = NULL;
+    }
+    if (!*plan) {
         log_info("choosing the fastest algorithm of each layer of %s", g->arch);
-    struct network_options options = {.max_batch = max_batch, .training = true, .plan = *plan};
-    TRY(network_create(out, rank->engine, g, &options));
-    if (is_timed)
+        TRY(build_network(out, rank, g, max_batch, NULL));
         TRY(network_plan(*out, plan));
-    if (is_timed && cached[0])
-        TRY(file_write_whole(cached, *plan, strlen(*plan)));
+        if (cached[0])
+            TRY(file_write_whole(cached, *plan, strlen(*plan)));
+    }
+    if (!*out)
+        TRY(build_network(out, rank, g, max_batch, *plan));
     if (is_new)
         TRY(file_write_whole(stored, *plan, strlen(*plan)));
 fail:
@@ -81,9 +104,8 @@ int plan_network(struct network **out, char **plan, struct rank *rank, const str
         *plan = malloc((size_t)bytes);
     TRY_ELSE(*plan, RETORT_MEMORY, "no memory for an engine plan");
     TRY(comm_broadcast(rank->comm, *plan, (size_t)bytes, 0));
-    struct network_options options = {.max_batch = max_batch, .training = true, .plan = *plan};
     if (!rank_is_first(rank))
-        TRY(network_create(out, rank->engine, graph, &options));
+        TRY(build_network(out, rank, graph, max_batch, *plan));
 fail:
     return rc;
 }
