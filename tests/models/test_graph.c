@@ -188,6 +188,12 @@ static void weights_follow_from_the_seed_and_the_layer(void **state)
     const struct param *other = param_named(with, "conv3.weight");
     assert_memory_equal(a + p->offset, b + q->offset, p->count * sizeof(*a));
     assert_memory_not_equal(a + p->offset, a + other->offset, 16 * sizeof(*a));
+    // The numbers are part of what a seed means: conv4 is layer 3 (from 0), and weight 6 is the
+    // third of the second draw's four.
+    struct random_block r = random_draw(3, RANDOM_INIT, 3, 1);
+    double normal[2];
+    random_normal_pair(r.v[2], r.v[3], normal);
+    assert_true(a[p->offset + 6] == (float)(sqrt(2.0 / (48 * 9 + 96 * 9)) * normal[0]));
     graph_init_weights(without, INIT_XAVIER_NORMAL, 4, b);
     assert_memory_not_equal(a + p->offset, b + q->offset, 16 * sizeof(*a));
     free(a);

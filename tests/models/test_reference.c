@@ -251,7 +251,7 @@ static void an_empty_micro_batch_adds_nothing(void **state)
     struct bench b;
     bench_open(&b, network("conv4/4", NORM_BATCH, 16, 10), 0, 32);
     for (size_t i = 0; i < b.graph->total; i++)
-        b.gradients[i] = NAN;
+        b.gradients[i] = nan("");
     bench_step(&b);
     for (size_t i = 0; i < b.graph->total; i++)
         assert_true(b.gradients[i] == 0.0);
