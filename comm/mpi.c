@@ -2,26 +2,13 @@
 // one line here; Open MPI waits busily, and yields when ranks outnumber cores.
 
 #include <limits.h>
-#include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
-#include "comm/comm_ops.h"
+#include "comm/mpi_comm.h"
 
-enum { TAG_TREE = 1, TAG_GATHER, TAG_EXCHANGE };
-
-struct mpi_comm {
-    struct comm base;
-    MPI_Comm world;        // a duplicate, for collectives
-    MPI_Comm background;   // a duplicate, for exchanges, which other collectives overtake
-    void *staging;         // [COMM_BUCKET_BYTES], owned: what a neighbour sends to be added
-    MPI_Request *requests; // of the exchange in flight, owned; grows, kept between exchanges
-    int request_count;
-    size_t request_capacity;
-};
-
-static int mpi_failed(int code, const char *call)
+int mpi_failed(int code, const char *call)
 {
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int length = 0;
@@ -29,21 +16,9 @@ static int mpi_failed(int code, const char *call)
     return FAIL(RETORT_RANK, "%.*s failed: %s", (int)strcspn(call, "("), call, text);
 }
 
-#define TRY_MPI(call)                                                                              \
-    do {                                                                                           \
-        int mpi_code_ = (call);                                                                    \
-        if (mpi_code_ != MPI_SUCCESS)                                                              \
-            return mpi_failed(mpi_code_, #call);                                                   \
-    } while (0)
-
 static struct mpi_comm *of(struct comm *c)
 {
     return (struct mpi_comm *)c;
-}
-
-static MPI_Datatype mpi_type(enum real_type type)
-{
-    return type == REAL_F64 ? MPI_DOUBLE : MPI_FLOAT;
 }
 
 // The bytes of the piece that starts at `done` of `bytes`; always within an int.
@@ -134,71 +109,7 @@ static int mpi_allreduce_sum(struct comm *c, void *data, size_t count, enum real
     for (size_t done = 0; done < count; done += most) {
         size_t part = count - done < most ? count - done : most;
         TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, (char *)data + done * real_bytes(type), (int)part,
-                              mpi_type(type), MPI_SUM, of(c)->world));
-    }
-    return RETORT_OK;
-}
-
-// One level up or down: sends `out` to the neighbour while receiving `in` from it.
-static int swap_with(struct mpi_comm *m, int neighbour, const void *out, size_t out_count, void *in,
-                     size_t in_count, MPI_Datatype type)
-{
-    TRY_MPI(MPI_Sendrecv(out, (int)out_count, type, neighbour, TAG_TREE, in, (int)in_count, type,
-                         neighbour, TAG_TREE, m->world, MPI_STATUS_IGNORE));
-    return RETORT_OK;
-}
-
-// Recursive halving and back. Going up at distance d, the rank whose bit d is clear keeps and sums
-// the first half of what it still has, the other one the second; coming back they swap the sums.
-static int tree_level(struct mpi_comm *m, char *data, size_t count, enum real_type type,
-                      int distance, int ranks)
-{
-    if (distance == ranks)
-        return RETORT_OK;
-    const size_t bytes = real_bytes(type), first = count - count / 2, second = count / 2;
-    const bool upper = m->base.rank & distance;
-    const int neighbour = m->base.rank ^ distance;
-    char *kept = upper ? data + first * bytes : data, *given = upper ? data : data + first * bytes;
-    const size_t kept_count = upper ? second : first, given_count = upper ? first : second;
-    int rc = swap_with(m, neighbour, given, given_count, m->staging, kept_count, mpi_type(type));
-    if (rc != RETORT_OK)
-        return rc;
-    tree_add(kept, m->staging, kept_count, type);
-    rc = tree_level(m, kept, kept_count, type, 2 * distance, ranks);
-    if (rc != RETORT_OK)
-        return rc;
-    return swap_with(m, neighbour, kept, kept_count, given, given_count, mpi_type(type));
-}
-
-// One bucket. Ranks past the largest power of two hand theirs to rank - 2^k, and wait for the sum.
-static int tree_bucket(struct mpi_comm *m, char *data, size_t count, enum real_type type)
-{
-    const int rank = m->base.rank, ranks = tree_ranks(m->base.size), n = (int)count;
-    const MPI_Datatype t = mpi_type(type);
-    if (rank >= ranks) {
-        TRY_MPI(MPI_Send(data, n, t, rank - ranks, TAG_TREE, m->world));
-        TRY_MPI(MPI_Recv(data, n, t, rank - ranks, TAG_TREE, m->world, MPI_STATUS_IGNORE));
-        return RETORT_OK;
-    }
-    const bool helps = rank + ranks < m->base.size;
-    if (helps) {
-        TRY_MPI(MPI_Recv(m->staging, n, t, rank + ranks, TAG_TREE, m->world, MPI_STATUS_IGNORE));
-        tree_add(data, m->staging, count, type);
-    }
-    int rc = tree_level(m, data, count, type, 1, ranks);
-    if (rc == RETORT_OK && helps)
-        TRY_MPI(MPI_Send(data, n, t, rank + ranks, TAG_TREE, m->world));
-    return rc;
-}
-
-static int mpi_allreduce_tree(struct comm *c, void *data, size_t count, enum real_type type)
-{
-    const size_t most = COMM_BUCKET_BYTES / real_bytes(type);
-    for (size_t done = 0; done < count; done += most) {
-        size_t part = count - done < most ? count - done : most;
-        int rc = tree_bucket(of(c), (char *)data + done * real_bytes(type), part, type);
-        if (rc != RETORT_OK)
-            return rc;
+                              mpi_real(type), MPI_SUM, of(c)->world));
     }
     return RETORT_OK;
 }
@@ -282,7 +193,7 @@ static void mpi_destroy(struct comm *c)
         MPI_Comm_free(&m->world);
     MPI_Finalize();
     free(m->requests);
-    free(m->staging);
+    tree_window_free(&m->window);
     free(m);
 }
 
@@ -302,7 +213,7 @@ static const struct comm_ops mpi_ops = {
     .allgather = mpi_allgather,
     .gatherv = mpi_gatherv,
     .allreduce_sum = mpi_allreduce_sum,
-    .allreduce_tree = mpi_allreduce_tree,
+    .allreduce_tree = mpi_tree_allreduce,
     .exchange_start = mpi_exchange_start,
     .exchange_test = mpi_exchange_test,
     .exchange_wait = mpi_exchange_wait,
@@ -352,17 +263,15 @@ int comm_mpi_create(struct comm **out)
     int rc = RETORT_OK;
     *out = NULL;
     struct mpi_comm *m = calloc(1, sizeof *m);
-    void *staging = malloc(COMM_BUCKET_BYTES);
-    TRY_ELSE(m && staging, RETORT_MEMORY, "no memory for a communicator");
+    TRY_ELSE(m, RETORT_MEMORY, "no memory for a communicator");
     m->base.ops = &mpi_ops;
-    m->staging = staging;
     m->world = m->background = MPI_COMM_NULL;
     TRY(start_mpi());
     TRY(find_ranks(m)); // the duplicates inherit the error handler
+    TRY(tree_window_init(&m->window, m->base.size));
     *out = &m->base;
     return RETORT_OK;
 fail:
-    free(staging);
-    free(m);
+    free(m); // the others learn of it when this process ends
     return rc;
 }
