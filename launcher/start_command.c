@@ -72,25 +72,25 @@ static int worker_path(char *out)
 }
 
 // Ranks are bound to cores of their own where there are enough: a thread that wanders loses its
-// cache, and two that share a core wait for each other. Cores of other hosts we do not know.
+// cache, and two that share a core wait for each other. A run on half of the machine or less is
+// not: a second one beside it would be bound to the same cores. Those of other hosts we do not
+// know.
 static bool add_placement(struct start_command *c, const struct start *s)
 {
-    bool fits = s->hosts || (long)s->ranks * s->threads <= machine_cores();
+    long wanted = (long)s->ranks * s->threads, cores = machine_cores();
+    bool fits = s->hosts || wanted <= cores;
+    bool bound = !s->hosts && fits && 2 * wanted > cores;
     if (s->hosts) {
         add(c, "--host");
         add(c, "%s", s->hosts);
-        add(c, "--bind-to");
-        add(c, "none");
-    } else if (fits) {
+    } else if (bound) {
         add(c, "--map-by");
         add(c, "slot:PE=%d", s->threads);
-        add(c, "--bind-to");
-        add(c, "core");
-    } else {
+    } else if (!fits) {
         add(c, "--oversubscribe");
-        add(c, "--bind-to");
-        add(c, "none");
     }
+    add(c, "--bind-to");
+    add(c, "%s", bound ? "core" : "none");
     return fits;
 }
 

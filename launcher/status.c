@@ -88,7 +88,9 @@ static void print_metrics(const char *folder)
     char progress[TEXT] = "", accuracy[TEXT] = "";
     json_t *last = last_metrics(folder);
     const char *stage = json_string_value(json_object_get(last, "stage"));
-    add_number(progress, last, "epoch", "epoch", 1, 0, "");
+    const json_t *epoch = json_object_get(last, "epoch"); // from 0 in files, from 1 for people
+    if (json_is_integer(epoch))
+        snprintf(progress, sizeof progress, "epoch %lld", (long long)json_integer_value(epoch) + 1);
     add_number(progress, last, "step", "step", 1, 0, "");
     add_number(progress, last, "loss", "loss", 1, 3, "");
     add_number(progress, last, "images_per_s", "images/s", 1, 0, "");

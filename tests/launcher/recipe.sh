@@ -29,12 +29,17 @@ expect 3 "$retort" run recipe.yaml --set data.path=text.h5
 says err 'text\.h5 is not a file of retort'
 
 # The command line: one rank a core where they fit, else shared cores.
-expect 0 "$retort" run recipe.yaml --dry-run --ranks 1 --threads 1 --stages logits,teacher
-says out '^mpirun -n 1 '
+cores=$("$retort" devices | sed -n 's/^cores *//p')
+expect 0 "$retort" run recipe.yaml --dry-run --ranks "$cores" --threads 1 --stages logits,teacher
+says out "^mpirun -n $cores "
 says out ' --map-by slot:PE=1 --bind-to core '
 says out ' -x OMP_NUM_THREADS=1 '
 says out ' -x RETORT_TERMINAL=0 '
 says out 'fake-worker run runs/recipe --device auto --stages teacher,logits$'
+if [ "$cores" -gt 1 ]; then
+    expect 0 "$retort" run recipe.yaml --dry-run --ranks 1 --threads 1
+    says out '^mpirun -n 1 --bind-to none '
+fi
 expect 0 "$retort" run recipe.yaml --dry-run --ranks 50 --threads 64 --device reference --out here/
 says out '^mpirun -n 50 --oversubscribe --bind-to none '
 says out ' -x OMP_NUM_THREADS=64 -x OMP_WAIT_POLICY=PASSIVE '
