@@ -45,6 +45,17 @@ static size_t weight_elements(const struct layer *l)
     return (size_t)l->out.padded * l->in.padded * l->node->kernel * l->node->kernel;
 }
 
+// Whether `direction` can run on winograd.h.
+static bool has_fused(const struct layer *l, enum dnn_direction direction)
+{
+    return l->conv.fused_weights[direction == DNN_BACKWARD_DATA] != NULL;
+}
+
+static bool is_fused(const struct layer *l, enum dnn_direction direction)
+{
+    return l->conv.algorithm[direction] == CONV_FUSED;
+}
+
 static bool weights_padded(const struct layer *l)
 {
     return l->in.padded != l->in.channels || l->out.padded != l->out.channels;
@@ -89,6 +100,11 @@ static int packed_weights(struct cpu_network *n, struct layer *l, const struct d
     struct conv_state *c = &l->conv;
     struct dnn_conv shape = conv_shape(l, 1);
     int rc = RETORT_OK;
+    if (n->timing) { // any numbers will do
+        TRY(cpu_scratch_reserve(n, &n->staging, dnn_op_bytes(op, DNNL_ARG_WEIGHTS)));
+        *out = n->staging.data;
+        return RETORT_OK;
+    }
     for (int i = 0; i < c->pack_count; i++)
         if (dnn_op_same_format(&c->packs[i].pack, DNNL_ARG_TO, op, DNNL_ARG_WEIGHTS)) {
             *out = c->packs[i].data;
@@ -148,12 +164,29 @@ fail:
     return rc;
 }
 
-int conv_op_create(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
-                   enum dnn_direction direction, enum dnn_algorithm algorithm, bool *available)
+static int reserve_fused(struct cpu_network *n, const struct layer *l, enum dnn_direction direction)
+{
+    const struct winograd *w = &l->conv.fused_shape[direction == DNN_BACKWARD_DATA];
+    size_t bytes =
+        winograd_scratch_bytes(w, n->engine->host.threads, direction == DNN_BACKWARD_WEIGHTS);
+    int rc = RETORT_OK;
+    TRY(cpu_scratch_reserve(n, &n->scratchpad, bytes));
+    if (direction == DNN_BACKWARD_WEIGHTS)
+        TRY(cpu_scratch_reserve(n, &n->staging, weight_elements(l) * sizeof(float)));
+fail:
+    return rc;
+}
+
+int conv_prepare(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+                 enum dnn_direction direction, enum conv_algorithm algorithm, bool *available)
 {
     struct dnn_conv shape = conv_shape(l, count);
     int rc = RETORT_OK;
-    TRY(dnn_conv_create(op, &n->engine->dnn, &shape, direction, algorithm, available));
+    *available = has_fused(l, direction);
+    if (algorithm == CONV_FUSED)
+        return *available ? reserve_fused(n, l, direction) : RETORT_OK;
+    TRY(dnn_conv_create(op, &n->engine->dnn, &shape, direction,
+                        algorithm == CONV_WINO ? DNN_WINOGRAD : DNN_DIRECT, available));
     if (!*available)
         return RETORT_OK;
     TRY(direction == DNN_FORWARD ? bind_forward(n, l, op) : bind_backward(n, l, op, direction));
@@ -162,11 +195,34 @@ fail:
     return rc;
 }
 
-int conv_op_run(struct cpu_network *n, struct layer *l, struct dnn_op *op,
-                enum dnn_direction direction)
+static void run_fused(struct cpu_network *n, struct layer *l, int count,
+                      enum dnn_direction direction)
+{
+    const struct conv_state *c = &l->conv;
+    int threads = n->engine->host.threads;
+    if (direction == DNN_FORWARD)
+        winograd_forward(&c->fused_shape[0], threads, count, l->x, c->fused_weights[0], c->bias,
+                         l->relu, l->y, n->scratchpad.data);
+    else if (direction == DNN_BACKWARD_DATA)
+        winograd_forward(&c->fused_shape[1], threads, count, l->dy, c->fused_weights[1], NULL,
+                         false, l->dx, n->scratchpad.data);
+    else {
+        winograd_backward_weights(&c->fused_shape[0], threads, count, l->x, l->dy, n->staging.data,
+                                  n->scratchpad.data);
+        if (l->node->has_bias)
+            channel_sums(n, &l->out, count, l->dy, c->bias_gradient);
+    }
+}
+
+int conv_run(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+             enum dnn_direction direction, enum conv_algorithm algorithm)
 {
     struct dnn *d = &n->engine->dnn;
     int rc = RETORT_OK;
+    if (algorithm == CONV_FUSED) {
+        run_fused(n, l, count, direction);
+        return RETORT_OK;
+    }
     if (l->x == NULL && direction != DNN_BACKWARD_DATA)
         TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, (void *)(uintptr_t)n->pictures));
     if (direction == DNN_BACKWARD_WEIGHTS)
@@ -176,32 +232,55 @@ fail:
     return rc;
 }
 
+const char *conv_algorithm_name(enum conv_algorithm algorithm)
+{
+    static const char *const NAMES[CONV_ALGORITHMS] = {"direct", "wino", "fused"};
+    return NAMES[algorithm];
+}
+
 static int conv_build(struct cpu_network *n, struct layer *l, struct kernels *k, int count)
 {
-    static const char *const NAMES[] = {"direct", "wino"};
     struct dnn_conv shape = conv_shape(l, count);
     int rc = RETORT_OK;
     bool available;
     for (int i = 0; i < DNN_DIRECTIONS; i++) {
         if (!conv_has_direction(n, l, i))
             continue;
-        TRY(conv_op_create(n, l, &k->op[i], count, i, l->conv.algorithm[i], &available));
+        TRY(conv_prepare(n, l, &k->op[i], count, i, l->conv.algorithm[i], &available));
         TRY_ELSE(
             available, RETORT_USAGE,
-            "the engine plan asks for the %s algorithm for %s, which this machine's oneDNN does "
-            "not have for a batch of %d; start afresh without the plan",
-            NAMES[l->conv.algorithm[i]], l->node->name, count);
+            "the engine plan asks for algorithm \"%s\" for %s, which this machine does not have "
+            "for a batch of %d; start afresh without the plan",
+            conv_algorithm_name(l->conv.algorithm[i]), l->node->name, count);
     }
-    if (conv_has_direction(n, l, DNN_BACKWARD_WEIGHTS)) {
-        TRY(dnn_unpack_create(&k->op[OP_UNPACK], &n->engine->dnn, &shape,
-                              &k->op[OP_BACKWARD_WEIGHTS], DNNL_ARG_DIFF_WEIGHTS));
-        TRY(cpu_op_adopt(n, &k->op[OP_UNPACK]));
-    }
+    if (!conv_has_direction(n, l, DNN_BACKWARD_WEIGHTS) || is_fused(l, DNN_BACKWARD_WEIGHTS))
+        return RETORT_OK;
+    TRY(dnn_unpack_create(&k->op[OP_UNPACK], &n->engine->dnn, &shape, &k->op[OP_BACKWARD_WEIGHTS],
+                          DNNL_ARG_DIFF_WEIGHTS));
+    TRY(cpu_op_adopt(n, &k->op[OP_UNPACK]));
 fail:
     return rc;
 }
 
 // ---- the layer
+
+// Weights of winograd.h, where it can run the layer.
+static int open_fused(struct cpu_network *n, struct layer *l)
+{
+    int rc = RETORT_OK;
+    struct winograd w = {l->in.channels, l->out.channels, l->out.height, l->out.width};
+    struct winograd turned = {w.out, w.in, w.height, w.width};
+    if (l->node->kernel != 3 || l->node->stride != 1 || l->node->padding != 1 || !l->in.blocked ||
+        n->engine->dnn.block != WINOGRAD_LANES || !winograd_available(&w))
+        return RETORT_OK;
+    l->conv.fused_shape[0] = w;
+    l->conv.fused_shape[1] = turned;
+    for (int i = 0; i < (n->host.training ? 2 : 1); i++)
+        TRY(cpu_network_alloc(n, winograd_weight_count(&l->conv.fused_shape[i]) * sizeof(float),
+                              &l->conv.fused_weights[i]));
+fail:
+    return rc;
+}
 
 static int conv_open(struct cpu_network *n, struct layer *l)
 {
@@ -213,38 +292,51 @@ static int conv_open(struct cpu_network *n, struct layer *l)
     }
     if (weights_padded(l))
         TRY(cpu_scratch_reserve(n, &n->plain, weight_elements(l) * sizeof(float)));
+    TRY(open_fused(n, l));
 fail:
     return rc;
 }
 
 static int conv_set_weights(struct cpu_network *n, struct layer *l)
 {
+    const struct conv_state *c = &l->conv;
+    const float *weights = n->arena + cpu_param(n, l->node->weight)->offset;
     if (l->node->has_bias)
-        memcpy(l->conv.bias, n->arena + cpu_param(n, l->node->bias)->offset,
+        memcpy(c->bias, n->arena + cpu_param(n, l->node->bias)->offset,
                (size_t)l->out.channels * sizeof(float));
+    if (is_fused(l, DNN_FORWARD))
+        winograd_transform_weights(&c->fused_shape[0], weights, false, c->fused_weights[0]);
+    if (is_fused(l, DNN_BACKWARD_DATA))
+        winograd_transform_weights(&c->fused_shape[1], weights, true, c->fused_weights[1]);
     return pack_weights(n, l, 0);
 }
 
 static int conv_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
-    return conv_op_run(n, l, &k->op[OP_FORWARD], DNN_FORWARD);
+    return conv_run(n, l, &k->op[OP_FORWARD], n->host.count, DNN_FORWARD,
+                    l->conv.algorithm[DNN_FORWARD]);
 }
 
 // From the staging buffer into the arena, padding dropped.
 static int unpack_gradients(struct cpu_network *n, struct layer *l, struct dnn_op *unpack,
                             float *gradients)
 {
+    const struct param *weight = cpu_param(n, l->node->weight);
     struct dnn *d = &n->engine->dnn;
-    float *to = gradients + cpu_param(n, l->node->weight)->offset;
+    float *to = gradients + weight->offset;
     int rc = RETORT_OK;
+    if (l->node->has_bias)
+        memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->conv.bias_gradient,
+               (size_t)l->out.channels * sizeof(float));
+    if (is_fused(l, DNN_BACKWARD_WEIGHTS)) {
+        memcpy(to, n->staging.data, weight->count * sizeof(float));
+        return RETORT_OK;
+    }
     TRY(dnn_op_bind(d, unpack, DNNL_ARG_FROM, n->staging.data));
     TRY(dnn_op_bind(d, unpack, DNNL_ARG_TO, weights_padded(l) ? n->plain.data : to));
     TRY(cpu_op_run(n, unpack));
     if (weights_padded(l))
         copy_rows(l, n->plain.data, to, false);
-    if (l->node->has_bias)
-        memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->conv.bias_gradient,
-               (size_t)l->out.channels * sizeof(float));
 fail:
     return rc;
 }
@@ -252,13 +344,16 @@ fail:
 static int conv_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
                          float *gradients)
 {
-    int rc = RETORT_OK;
+    const enum conv_algorithm *algorithm = l->conv.algorithm;
+    int count = n->host.count, rc = RETORT_OK;
     if (l->relu)
-        relu_backward(n, l->y, l->dy, (size_t)n->host.count * shape_elements(&l->out));
-    TRY(conv_op_run(n, l, &k->op[OP_BACKWARD_WEIGHTS], DNN_BACKWARD_WEIGHTS));
+        relu_backward(n, l->y, l->dy, (size_t)count * shape_elements(&l->out));
+    TRY(conv_run(n, l, &k->op[OP_BACKWARD_WEIGHTS], count, DNN_BACKWARD_WEIGHTS,
+                 algorithm[DNN_BACKWARD_WEIGHTS]));
     TRY(unpack_gradients(n, l, &k->op[OP_UNPACK], gradients));
     if (l->dx != NULL)
-        TRY(conv_op_run(n, l, &k->op[OP_BACKWARD_DATA], DNN_BACKWARD_DATA));
+        TRY(conv_run(n, l, &k->op[OP_BACKWARD_DATA], count, DNN_BACKWARD_DATA,
+                     algorithm[DNN_BACKWARD_DATA]));
 fail:
     return rc;
 }

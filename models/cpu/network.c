@@ -23,13 +23,18 @@ int cpu_network_alloc(struct cpu_network *n, size_t bytes, void *out)
     return RETORT_OK;
 }
 
+void cpu_scratch_free(struct cpu_network *n, struct scratch *s)
+{
+    free(s->data);
+    n->memory_bytes -= s->bytes;
+    *s = (struct scratch){0};
+}
+
 int cpu_scratch_reserve(struct cpu_network *n, struct scratch *s, size_t bytes)
 {
     if (bytes <= s->bytes)
         return RETORT_OK;
-    free(s->data);
-    n->memory_bytes -= s->bytes;
-    s->bytes = 0;
+    cpu_scratch_free(n, s);
     s->data = host_calloc(bytes);
     if (s->data == NULL)
         return FAIL(RETORT_MEMORY, "no memory for %s: %zu bytes of workspace", n->host.graph->arch,
@@ -154,9 +159,9 @@ void cpu_network_destroy(struct network *base)
             n->layers[i].ops->close(&n->layers[i]);
     for (int i = 0; i < n->block_count; i++)
         free(n->blocks[i]);
-    free(n->scratchpad.data);
-    free(n->staging.data);
-    free(n->plain.data);
+    cpu_scratch_free(n, &n->scratchpad);
+    cpu_scratch_free(n, &n->staging);
+    cpu_scratch_free(n, &n->plain);
     free(n->blocks);
     free(n->sizes);
     free(n->layers);

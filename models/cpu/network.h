@@ -7,6 +7,7 @@
 // are made for each batch size when it first turns up and kept; all sizes share the buffers.
 
 #include "models/cpu/dnn_api.h"
+#include "models/cpu/winograd.h"
 #include "models/host/host.h"
 
 struct cpu_engine {
@@ -34,12 +35,16 @@ struct packed {
     float *data;        // owned by the network
 };
 
+// The first two are oneDNN's, the third models/cpu/winograd.h.
+enum conv_algorithm { CONV_DIRECT, CONV_WINO, CONV_FUSED, CONV_ALGORITHMS };
 enum { CONV_PACKS = 6 };
 struct conv_state {
-    enum dnn_algorithm algorithm[DNN_DIRECTIONS];
+    enum conv_algorithm algorithm[DNN_DIRECTIONS];
     struct packed packs[CONV_PACKS];
     int pack_count;
-    float *bias, *bias_gradient; // [padded]; NULL without bias
+    struct winograd fused_shape[2]; // forward; data gradient
+    float *fused_weights[2];        // NULL where there is no such algorithm
+    float *bias, *bias_gradient;    // [padded]; NULL without bias
 };
 
 struct norm_state {
@@ -102,6 +107,7 @@ struct cpu_network {
     size_t memory_bytes;
     const float *arena;    // borrowed: the last network_set_weights
     const float *pictures; // borrowed: of the forward under way, [count, C, H, W]
+    bool timing;           // algorithms are being chosen
     // Shared by all operations, grown when one is made that needs more.
     struct scratch {
         void *data; // owned
@@ -124,6 +130,7 @@ int cpu_network_backward(struct network *n, void *gradients, const struct step_s
                          const struct ready_callback *on_ready);
 // Zero-filled floats that live as long as the network.
 int cpu_network_alloc(struct cpu_network *n, size_t bytes, void *out);
+void cpu_scratch_free(struct cpu_network *n, struct scratch *s);
 int cpu_scratch_reserve(struct cpu_network *n, struct scratch *s, size_t bytes);
 // Makes room for the operation's scratchpad; call once it is made.
 int cpu_op_adopt(struct cpu_network *n, const struct dnn_op *op);
@@ -142,11 +149,13 @@ int cpu_plan_apply(struct cpu_network *n, const char *text);
 int cpu_network_plan(const struct network *n, char **out);
 
 // ---- conv.c
-// One direction's operation, bound; *available as dnn_conv_create.
-int conv_op_create(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
-                   enum dnn_direction direction, enum dnn_algorithm algorithm, bool *available);
-// Runs one with the shared buffers.
-int conv_op_run(struct cpu_network *n, struct layer *l, struct dnn_op *op,
-                enum dnn_direction direction);
+// What one direction needs by one algorithm, in `op` if it is oneDNN's. *available = false, with no
+// message, where there is no such algorithm for the layer.
+int conv_prepare(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+                 enum dnn_direction direction, enum conv_algorithm algorithm, bool *available);
+// Runs it on the shared buffers; weight gradients stay in the staging buffer.
+int conv_run(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+             enum dnn_direction direction, enum conv_algorithm algorithm);
 bool conv_has_direction(const struct cpu_network *n, const struct layer *l,
                         enum dnn_direction direction);
+const char *conv_algorithm_name(enum conv_algorithm algorithm);

@@ -8,7 +8,6 @@
 #include "models/cpu/network.h"
 
 static const char *const DIRECTION_NAMES[DNN_DIRECTIONS] = {"fwd", "bwd_data", "bwd_weights"};
-static const char *const ALGORITHM_NAMES[DNN_ALGORITHMS] = {"direct", "wino"};
 
 // ---- by timing
 
@@ -21,15 +20,15 @@ static int compare_doubles(const void *a, const void *b)
 }
 
 // Median seconds of a run, after one to warm up.
-static int time_op(struct cpu_network *n, struct layer *l, struct dnn_op *op,
-                   enum dnn_direction direction, double *seconds)
+static int time_op(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
+                   enum dnn_direction direction, enum conv_algorithm algorithm, double *seconds)
 {
     double runs[TIMED_RUNS];
     int rc = RETORT_OK;
-    TRY(conv_op_run(n, l, op, direction));
+    TRY(conv_run(n, l, op, count, direction, algorithm));
     for (int i = 0; i < TIMED_RUNS; i++) {
         double start = clock_seconds();
-        TRY(conv_op_run(n, l, op, direction));
+        TRY(conv_run(n, l, op, count, direction, algorithm));
         runs[i] = clock_seconds() - start;
     }
     qsort(runs, TIMED_RUNS, sizeof(runs[0]), compare_doubles);
@@ -45,13 +44,13 @@ static int choose_direction(struct cpu_network *n, struct layer *l, enum dnn_dir
     bool found = false, available;
     struct dnn_op op = {0};
     int rc = RETORT_OK;
-    for (int a = 0; a < DNN_ALGORITHMS; a++) {
-        TRY(conv_op_create(n, l, &op, count, direction, a, &available));
+    for (int a = 0; a < CONV_ALGORITHMS; a++) {
+        TRY(conv_prepare(n, l, &op, count, direction, a, &available));
         if (available) {
-            TRY(time_op(n, l, &op, direction, &seconds));
+            TRY(time_op(n, l, &op, count, direction, a, &seconds));
             if (!found || seconds < best) {
                 best = seconds;
-                l->conv.algorithm[direction] = (enum dnn_algorithm)a;
+                l->conv.algorithm[direction] = (enum conv_algorithm)a;
             }
             found = true;
         }
@@ -71,11 +70,16 @@ static int choose_by_timing(struct cpu_network *n)
     int rc = RETORT_OK;
     TRY_ELSE(zeros != NULL, RETORT_MEMORY, "no memory to time %s", n->host.graph->arch);
     n->pictures = zeros;
+    n->timing = true;
     for (int i = 0; i < n->layer_count; i++)
         for (int d = 0; d < DNN_DIRECTIONS; d++)
             if (n->layers[i].ops == &CONV_LAYER && conv_has_direction(n, &n->layers[i], d))
                 TRY(choose_direction(n, &n->layers[i], d));
+    // What only the slower ones needed is given back.
+    cpu_scratch_free(n, &n->scratchpad);
+    cpu_scratch_free(n, &n->staging);
 fail:
+    n->timing = false;
     n->pictures = NULL;
     free(zeros);
     return rc;
@@ -126,14 +130,15 @@ static int read_layer(const struct cpu_network *n, struct layer *l, const char *
                         "the engine plan says nothing of %s %s: it was made by another device or "
                         "network (\"%.40s\"); start afresh without it",
                         l->node->name, DIRECTION_NAMES[d], text);
-        while (a < DNN_ALGORITHMS && strcmp(value, ALGORITHM_NAMES[a]) != 0)
+        while (a < CONV_ALGORITHMS &&
+               strcmp(value, conv_algorithm_name((enum conv_algorithm)a)) != 0)
             a++;
-        if (a == DNN_ALGORITHMS)
+        if (a == CONV_ALGORITHMS)
             return FAIL(RETORT_USAGE,
                         "the engine plan asks for algorithm \"%s\" for %s %s; device cpu knows "
-                        "direct and wino",
+                        "direct, wino and fused",
                         value, l->node->name, DIRECTION_NAMES[d]);
-        l->conv.algorithm[d] = (enum dnn_algorithm)a;
+        l->conv.algorithm[d] = (enum conv_algorithm)a;
     }
     return RETORT_OK;
 }
@@ -157,7 +162,7 @@ static void print_layer(FILE *out, const struct cpu_network *n, const struct lay
     fprintf(out, "%s", l->node->name);
     for (int d = 0; d < DNN_DIRECTIONS; d++)
         if (conv_has_direction(n, l, d))
-            fprintf(out, " %s=%s", DIRECTION_NAMES[d], ALGORITHM_NAMES[l->conv.algorithm[d]]);
+            fprintf(out, " %s=%s", DIRECTION_NAMES[d], conv_algorithm_name(l->conv.algorithm[d]));
     fprintf(out, ";");
 }
 

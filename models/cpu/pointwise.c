@@ -68,6 +68,26 @@ const struct layer_ops RELU_LAYER = {.forward = relu_layer_forward,
                                      .in_place_forward = true,
                                      .in_place_evaluate = true};
 
+// ---- sums of channels
+
+HOST_CLONES static void add_plane(const float *dy, size_t pixels, int block, float *sums)
+{
+    for (size_t p = 0; p < pixels; p++)
+        for (int c = 0; c < block; c++)
+            sums[c] += dy[p * block + c];
+}
+
+void channel_sums(const struct cpu_network *n, const struct shape *s, int count, const float *dy,
+                  float *sums)
+{
+    int block = n->engine->dnn.block, planes = s->padded / block;
+    size_t pixels = (size_t)s->height * s->width;
+    for (int c = 0; c < s->padded; c++)
+        sums[c] = 0.0F;
+    for (int i = 0; i < count * planes; i++)
+        add_plane(dy + i * pixels * block, pixels, block, sums + i % planes * block);
+}
+
 // ---- average pool: planes of `lanes` values a pixel (a block of channels, or one)
 
 struct pool_work {

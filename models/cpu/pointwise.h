@@ -5,3 +5,6 @@
 
 // dy[i] = y[i] > 0 ? dy[i] : 0, i < count: y is the ReLU's output.
 void relu_backward(const struct cpu_network *n, const float *y, float *dy, size_t count);
+// sums[padded] = over samples and pixels of blocked dy, in a fixed order.
+void channel_sums(const struct cpu_network *n, const struct shape *s, int count, const float *dy,
+                  float *sums);
