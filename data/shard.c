@@ -6,6 +6,10 @@
 
 enum { READ_ROWS = 32 * DATASET_BLOCK }; // what one read asks for
 
+// An exchange moves in this many pieces: enough that what waits to be sent is small beside a shard,
+// few enough that starting them costs nothing.
+enum { PIECES_AT_LEAST = 32, PIECES_AT_MOST = 256 };
+
 struct rows {
     uint8_t *pixels; // owned; [capacity, picture_bytes]
     int64_t capacity;
@@ -24,8 +28,9 @@ struct shard {
     bool has_epoch;         // shard_slots works
     struct sampler sampler; // of the epoch
     int64_t epoch;
-    struct exchange *exchange; // owned; NULL when none is under way
-    size_t most_bytes;         // of buffers so far
+    struct exchange *exchange;    // owned; NULL when none is under way
+    int64_t calls, calls_a_piece; // of shard_progress, for that exchange
+    size_t most_bytes;            // of buffers so far
 };
 
 static int reserve_rows(struct shard *s, int which, int64_t rows)
@@ -159,19 +164,23 @@ static bool holds(const struct shard *s, const struct sampler *sampler, int64_t 
            own->microbatches == sampler->microbatches && own->seed == sampler->seed;
 }
 
+static void note_memory(struct shard *s)
+{
+    size_t bytes = (size_t)(s->rows[0].capacity + s->rows[1].capacity) * s->picture_bytes +
+                   2 * (size_t)s->count * sizeof *s->rows[0].place + exchange_memory(s->exchange);
+    s->most_bytes = bytes > s->most_bytes ? bytes : s->most_bytes;
+}
+
 // Collective. The second buffer is there and the exchange planned on every rank, or on none.
-static int plan_exchange(struct shard *s, const struct sampler *sampler, int64_t epoch)
+static int plan_exchange(struct shard *s, const struct sampler *sampler, int64_t epoch,
+                         int64_t pieces)
 {
     int rc, next = 1 - s->now;
     CHECK(!s->exchange);
     TRY(reserve_rows(s, next, exchange_rows(sampler)));
     struct exchange_buffers buffers = {s->rows[s->now].pixels, s->rows[s->now].place,
                                        s->rows[next].pixels, s->rows[next].place};
-    TRY(exchange_create(&s->exchange, s->comm, sampler, epoch, s->picture_bytes, &buffers));
-    size_t bytes = (size_t)(s->rows[0].capacity + s->rows[1].capacity) * s->picture_bytes +
-                   2 * (size_t)s->count * sizeof *buffers.place +
-                   exchange_piece_bytes(sampler, s->picture_bytes);
-    s->most_bytes = bytes > s->most_bytes ? bytes : s->most_bytes;
+    TRY(exchange_create(&s->exchange, s->comm, sampler, epoch, pieces, s->picture_bytes, &buffers));
 fail:
     rc = comm_agree(s->comm, rc);
     if (rc != RETORT_OK)
@@ -184,6 +193,7 @@ static int finish_exchange(struct shard *s)
     int rc;
     while (!exchange_is_done(s->exchange))
         TRY(exchange_step(s->exchange));
+    note_memory(s);
     TRY(exchange_destroy(&s->exchange));
     s->now = 1 - s->now;
     s->as_in_file = false;
@@ -202,7 +212,7 @@ int shard_begin_epoch(struct shard *s, const struct sampler *sampler, int64_t ep
     if (!stays(sampler) && !holds(s, sampler, epoch)) {
         s->has_epoch = false;
         if (!s->exchange)
-            TRY(plan_exchange(s, sampler, epoch));
+            TRY(plan_exchange(s, sampler, epoch, PIECES_AT_LEAST));
         TRY(finish_exchange(s));
     }
     s->sampler = *sampler;
@@ -215,12 +225,17 @@ fail:
 int shard_prefetch(struct shard *s, const struct sampler *sampler, int64_t epoch)
 {
     int rc = RETORT_OK;
+    int64_t calls = sampler_steps(sampler) - 1, pieces = calls; // between steps
+    pieces = pieces < PIECES_AT_LEAST ? PIECES_AT_LEAST : pieces;
+    pieces = pieces > PIECES_AT_MOST ? PIECES_AT_MOST : pieces;
     if (stays(sampler))
         return RETORT_OK;
     if (s->exchange && exchange_is_for(s->exchange, sampler, epoch))
         return RETORT_OK;
     TRY(exchange_destroy(&s->exchange));
-    TRY(plan_exchange(s, sampler, epoch));
+    TRY(plan_exchange(s, sampler, epoch, pieces));
+    s->calls = 0;
+    s->calls_a_piece = calls > pieces ? calls / pieces : 1;
     TRY(exchange_step(s->exchange));
 fail:
     return rc;
@@ -228,7 +243,10 @@ fail:
 
 int shard_progress(struct shard *s)
 {
-    return s->exchange ? exchange_step(s->exchange) : RETORT_OK;
+    if (!s->exchange)
+        return RETORT_OK;
+    bool due = ++s->calls % s->calls_a_piece == 0;
+    return due ? exchange_step(s->exchange) : exchange_poll(s->exchange);
 }
 
 int shard_restore(struct shard *s, const struct dataset *d)

@@ -36,8 +36,8 @@ int shard_begin_epoch(struct shard *s, const struct sampler *sampler, int64_t ep
 // Collective. Starts bringing `epoch`'s samples into the second buffer, in pieces. Give it the
 // sampler of the epoch under way.
 int shard_prefetch(struct shard *s, const struct sampler *sampler, int64_t epoch);
-// Called by every rank between steps: moves one piece on, of about as many as the epoch has steps,
-// so that the exchange ends with the epoch. Does nothing when no exchange is under way.
+// Called by every rank between steps: moves the exchange on, in pieces that end with the epoch.
+// Does nothing when no exchange is under way.
 int shard_progress(struct shard *s);
 // Collective. Back to the rows as read from the file (for the logit pass); re-reads nothing where
 // nothing has moved, else reads the file again.

@@ -5,10 +5,6 @@
 #include "base/error.h"
 #include "base/random.h"
 
-// A piece is a step's samples, so that an exchange spreads over the epoch before; but no more than
-// this part of all, so that what waits to be sent stays small beside two shards.
-enum { PIECES_AT_LEAST = 16 };
-
 struct exchange {
     struct comm *comm; // borrowed
     struct sampler sampler;
@@ -28,17 +24,10 @@ struct exchange {
     struct comm_request *request;                        // in flight, or NULL
 };
 
-static int64_t piece_count(const struct sampler *s)
+// First position of a piece; `pieces` gives count. Larger ones first.
+static int64_t piece_first(const struct exchange *x, int64_t piece)
 {
-    int64_t pieces = sampler_steps(s) - 1; // started between the steps of the epoch before
-    pieces = pieces < PIECES_AT_LEAST ? PIECES_AT_LEAST : pieces;
-    return pieces < s->count ? pieces : s->count;
-}
-
-// First position of a piece; piece_count gives count.
-static int64_t piece_first(const struct sampler *s, int64_t piece)
-{
-    int64_t pieces = piece_count(s), size = s->count / pieces, larger = s->count % pieces;
+    int64_t size = x->sampler.count / x->pieces, larger = x->sampler.count % x->pieces;
     return piece * size + (piece < larger ? piece : larger);
 }
 
@@ -49,11 +38,6 @@ int64_t exchange_rows(const struct sampler *s)
     int64_t rows = (last - first) * (steps - 1);
     sampler_share(s, steps - 1, s->rank, &first, &last);
     return rows + last - first;
-}
-
-size_t exchange_piece_bytes(const struct sampler *s, size_t picture_bytes)
-{
-    return (size_t)piece_first(s, 1) * picture_bytes; // the first piece is a largest one
 }
 
 // Which rank trains on each position of a step.
@@ -78,7 +62,7 @@ static int allocate(struct exchange *x)
     size_t size = (size_t)x->sampler.size, batch = (size_t)x->sampler.batch;
     x->owner = malloc(batch * sizeof *x->owner);
     x->owner_last = malloc(batch * sizeof *x->owner_last);
-    x->samples = malloc((size_t)piece_first(&x->sampler, 1) * sizeof *x->samples);
+    x->samples = malloc((size_t)piece_first(x, 1) * sizeof *x->samples);
     x->send_count = malloc(4 * size * sizeof *x->send_count);
     x->cursor = malloc(2 * size * sizeof *x->cursor);
     if (!x->owner || !x->owner_last || !x->samples || !x->send_count || !x->cursor)
@@ -91,10 +75,11 @@ static int allocate(struct exchange *x)
 }
 
 int exchange_create(struct exchange **out, struct comm *comm, const struct sampler *sampler,
-                    int64_t epoch, size_t picture_bytes, const struct exchange_buffers *buffers)
+                    int64_t epoch, int64_t pieces, size_t picture_bytes,
+                    const struct exchange_buffers *buffers)
 {
     *out = NULL;
-    CHECK(sampler->shuffle == SHUFFLE_GLOBAL && sampler->count > 0);
+    CHECK(sampler->shuffle == SHUFFLE_GLOBAL && sampler->count > 0 && pieces > 0);
     struct exchange *x = calloc(1, sizeof *x);
     if (!x)
         return FAIL(RETORT_MEMORY, "no memory for an exchange");
@@ -103,7 +88,7 @@ int exchange_create(struct exchange **out, struct comm *comm, const struct sampl
     x->epoch = epoch;
     x->picture_bytes = picture_bytes;
     x->buffers = *buffers;
-    x->pieces = piece_count(sampler);
+    x->pieces = pieces < sampler->count ? pieces : sampler->count;
     permutation_init(&x->order, sampler->seed, RANDOM_SHUFFLE, (uint32_t)epoch,
                      (uint64_t)sampler->count);
     int rc = allocate(x);
@@ -203,8 +188,8 @@ static int reserve_send(struct exchange *x, size_t rows)
 static int start_piece(struct exchange *x)
 {
     int size = x->sampler.size;
-    int64_t first = piece_first(&x->sampler, x->next_piece);
-    int64_t last = piece_first(&x->sampler, x->next_piece + 1);
+    int64_t first = piece_first(x, x->next_piece);
+    int64_t last = piece_first(x, x->next_piece + 1);
     count_piece(x, first, last);
     size_t sent = lay_out(x->send_count, x->send_at, x->cursor, size);
     size_t received = lay_out(x->recv_count, x->recv_at, x->cursor + size, size);
@@ -229,9 +214,20 @@ int exchange_step(struct exchange *x)
     return rc;
 }
 
+int exchange_poll(struct exchange *x)
+{
+    bool done;
+    return x->request ? comm_exchange_test(x->comm, &x->request, &done) : RETORT_OK;
+}
+
 bool exchange_is_done(const struct exchange *x)
 {
     return x->next_piece == x->pieces && !x->request;
+}
+
+size_t exchange_memory(const struct exchange *x)
+{
+    return x->send_rows * x->picture_bytes;
 }
 
 bool exchange_is_for(const struct exchange *x, const struct sampler *s, int64_t epoch)

@@ -27,16 +27,18 @@ struct exchange_buffers {
 
 // Rows of an epoch that fall to the sampler's rank.
 int64_t exchange_rows(const struct sampler *sampler);
-// Bytes of the largest piece that leaves a rank, at most.
-size_t exchange_piece_bytes(const struct sampler *sampler, size_t picture_bytes);
-
-// Not collective; nothing moves yet.
+// Not collective; nothing moves yet. `pieces` is cut to the number of samples.
 int exchange_create(struct exchange **out, struct comm *comm, const struct sampler *sampler,
-                    int64_t epoch, size_t picture_bytes, const struct exchange_buffers *buffers);
+                    int64_t epoch, int64_t pieces, size_t picture_bytes,
+                    const struct exchange_buffers *buffers);
 // Waits for what is in flight, which every rank has started; takes NULL.
 int exchange_destroy(struct exchange **p);
 
 // Collective. Waits for the piece in flight and starts the next one, if there is one.
 int exchange_step(struct exchange *x);
+// Lets the piece in flight make progress, without waiting.
+int exchange_poll(struct exchange *x);
 bool exchange_is_done(const struct exchange *x);
+// Bytes that are held to be sent, so far.
+size_t exchange_memory(const struct exchange *x);
 bool exchange_is_for(const struct exchange *x, const struct sampler *sampler, int64_t epoch);
