@@ -45,15 +45,9 @@ static size_t weight_elements(const struct layer *l)
     return (size_t)l->out.padded * l->in.padded * l->node->kernel * l->node->kernel;
 }
 
-// Whether `direction` can run on winograd.h.
-static bool has_fused(const struct layer *l, enum dnn_direction direction)
+static bool is_own(const struct layer *l, enum dnn_direction direction)
 {
-    return l->conv.fused_weights[direction == DNN_BACKWARD_DATA] != NULL;
-}
-
-static bool is_fused(const struct layer *l, enum dnn_direction direction)
-{
-    return l->conv.algorithm[direction] == CONV_FUSED;
+    return l->conv.algorithm[direction] == CONV_OWN;
 }
 
 static bool weights_padded(const struct layer *l)
@@ -164,11 +158,9 @@ fail:
     return rc;
 }
 
-static int reserve_fused(struct cpu_network *n, const struct layer *l, enum dnn_direction direction)
+static int reserve_own(struct cpu_network *n, const struct layer *l, enum dnn_direction direction)
 {
-    const struct winograd *w = &l->conv.fused_shape[direction == DNN_BACKWARD_DATA];
-    size_t bytes =
-        winograd_scratch_bytes(w, n->engine->host.threads, direction == DNN_BACKWARD_WEIGHTS);
+    size_t bytes = own_scratch_bytes(&l->conv.own, n->engine->host.threads, direction);
     int rc = RETORT_OK;
     TRY(cpu_scratch_reserve(n, &n->scratchpad, bytes));
     if (direction == DNN_BACKWARD_WEIGHTS)
@@ -182,9 +174,9 @@ int conv_prepare(struct cpu_network *n, struct layer *l, struct dnn_op *op, int 
 {
     struct dnn_conv shape = conv_shape(l, count);
     int rc = RETORT_OK;
-    *available = has_fused(l, direction);
-    if (algorithm == CONV_FUSED)
-        return *available ? reserve_fused(n, l, direction) : RETORT_OK;
+    *available = own_available(&l->conv.own);
+    if (algorithm == CONV_OWN)
+        return *available ? reserve_own(n, l, direction) : RETORT_OK;
     TRY(dnn_conv_create(op, &n->engine->dnn, &shape, direction,
                         algorithm == CONV_WINO ? DNN_WINOGRAD : DNN_DIRECT, available));
     if (!*available)
@@ -195,20 +187,17 @@ fail:
     return rc;
 }
 
-static void run_fused(struct cpu_network *n, struct layer *l, int count,
-                      enum dnn_direction direction)
+static void run_own(struct cpu_network *n, struct layer *l, int count, enum dnn_direction direction)
 {
     const struct conv_state *c = &l->conv;
     int threads = n->engine->host.threads;
     if (direction == DNN_FORWARD)
-        winograd_forward(&c->fused_shape[0], threads, count, l->x, c->fused_weights[0], c->bias,
-                         l->relu, l->y, n->scratchpad.data);
+        own_forward(&c->own, threads, count, l->x, c->bias, l->relu, l->y, n->scratchpad.data);
     else if (direction == DNN_BACKWARD_DATA)
-        winograd_forward(&c->fused_shape[1], threads, count, l->dy, c->fused_weights[1], NULL,
-                         false, l->dx, n->scratchpad.data);
+        own_backward_data(&c->own, threads, count, l->dy, l->dx, n->scratchpad.data);
     else {
-        winograd_backward_weights(&c->fused_shape[0], threads, count, l->x, l->dy, n->staging.data,
-                                  n->scratchpad.data);
+        own_backward_weights(&c->own, threads, count, l->x, l->dy, n->staging.data,
+                             n->scratchpad.data);
         if (l->node->has_bias)
             channel_sums(n, &l->out, count, l->dy, c->bias_gradient);
     }
@@ -219,8 +208,8 @@ int conv_run(struct cpu_network *n, struct layer *l, struct dnn_op *op, int coun
 {
     struct dnn *d = &n->engine->dnn;
     int rc = RETORT_OK;
-    if (algorithm == CONV_FUSED) {
-        run_fused(n, l, count, direction);
+    if (algorithm == CONV_OWN) {
+        run_own(n, l, count, direction);
         return RETORT_OK;
     }
     if (l->x == NULL && direction != DNN_BACKWARD_DATA)
@@ -234,7 +223,7 @@ fail:
 
 const char *conv_algorithm_name(enum conv_algorithm algorithm)
 {
-    static const char *const NAMES[CONV_ALGORITHMS] = {"direct", "wino", "fused"};
+    static const char *const NAMES[CONV_ALGORITHMS] = {"direct", "wino", "own"};
     return NAMES[algorithm];
 }
 
@@ -253,7 +242,7 @@ static int conv_build(struct cpu_network *n, struct layer *l, struct kernels *k,
             "for a batch of %d; start afresh without the plan",
             conv_algorithm_name(l->conv.algorithm[i]), l->node->name, count);
     }
-    if (!conv_has_direction(n, l, DNN_BACKWARD_WEIGHTS) || is_fused(l, DNN_BACKWARD_WEIGHTS))
+    if (!conv_has_direction(n, l, DNN_BACKWARD_WEIGHTS) || is_own(l, DNN_BACKWARD_WEIGHTS))
         return RETORT_OK;
     TRY(dnn_unpack_create(&k->op[OP_UNPACK], &n->engine->dnn, &shape, &k->op[OP_BACKWARD_WEIGHTS],
                           DNNL_ARG_DIFF_WEIGHTS));
@@ -264,20 +253,18 @@ fail:
 
 // ---- the layer
 
-// Weights of winograd.h, where it can run the layer.
-static int open_fused(struct cpu_network *n, struct layer *l)
+// Weights of our own kernels, where they can run the layer.
+static int open_own(struct cpu_network *n, struct layer *l)
 {
+    struct dnn_conv shape = conv_shape(l, 1);
+    struct own_conv *own = &l->conv.own;
     int rc = RETORT_OK;
-    struct winograd w = {l->in.channels, l->out.channels, l->out.height, l->out.width};
-    struct winograd turned = {w.out, w.in, w.height, w.width};
-    if (l->node->kernel != 3 || l->node->stride != 1 || l->node->padding != 1 || !l->in.blocked ||
-        n->engine->dnn.block != WINOGRAD_LANES || !winograd_available(&w))
+    own_describe(own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
+    if (!own_available(own))
         return RETORT_OK;
-    l->conv.fused_shape[0] = w;
-    l->conv.fused_shape[1] = turned;
-    for (int i = 0; i < (n->host.training ? 2 : 1); i++)
-        TRY(cpu_network_alloc(n, winograd_weight_count(&l->conv.fused_shape[i]) * sizeof(float),
-                              &l->conv.fused_weights[i]));
+    TRY(cpu_network_alloc(n, own_weight_count(own) * sizeof(float), &own->weights));
+    if (n->host.training)
+        TRY(cpu_network_alloc(n, own_weight_count(own) * sizeof(float), &own->turned));
 fail:
     return rc;
 }
@@ -292,7 +279,7 @@ static int conv_open(struct cpu_network *n, struct layer *l)
     }
     if (weights_padded(l))
         TRY(cpu_scratch_reserve(n, &n->plain, weight_elements(l) * sizeof(float)));
-    TRY(open_fused(n, l));
+    TRY(open_own(n, l));
 fail:
     return rc;
 }
@@ -304,10 +291,7 @@ static int conv_set_weights(struct cpu_network *n, struct layer *l)
     if (l->node->has_bias)
         memcpy(c->bias, n->arena + cpu_param(n, l->node->bias)->offset,
                (size_t)l->out.channels * sizeof(float));
-    if (is_fused(l, DNN_FORWARD))
-        winograd_transform_weights(&c->fused_shape[0], weights, false, c->fused_weights[0]);
-    if (is_fused(l, DNN_BACKWARD_DATA))
-        winograd_transform_weights(&c->fused_shape[1], weights, true, c->fused_weights[1]);
+    own_set_weights(&c->own, weights, is_own(l, DNN_FORWARD), is_own(l, DNN_BACKWARD_DATA));
     return pack_weights(n, l, 0);
 }
 
@@ -328,7 +312,7 @@ static int unpack_gradients(struct cpu_network *n, struct layer *l, struct dnn_o
     if (l->node->has_bias)
         memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->conv.bias_gradient,
                (size_t)l->out.channels * sizeof(float));
-    if (is_fused(l, DNN_BACKWARD_WEIGHTS)) {
+    if (is_own(l, DNN_BACKWARD_WEIGHTS)) {
         memcpy(to, n->staging.data, weight->count * sizeof(float));
         return RETORT_OK;
     }

@@ -7,7 +7,7 @@
 // are made for each batch size when it first turns up and kept; all sizes share the buffers.
 
 #include "models/cpu/dnn_api.h"
-#include "models/cpu/winograd.h"
+#include "models/cpu/own.h"
 #include "models/host/host.h"
 
 struct cpu_engine {
@@ -35,16 +35,15 @@ struct packed {
     float *data;        // owned by the network
 };
 
-// The first two are oneDNN's, the third models/cpu/winograd.h.
-enum conv_algorithm { CONV_DIRECT, CONV_WINO, CONV_FUSED, CONV_ALGORITHMS };
+// The first two are oneDNN's.
+enum conv_algorithm { CONV_DIRECT, CONV_WINO, CONV_OWN, CONV_ALGORITHMS };
 enum { CONV_PACKS = 6 };
 struct conv_state {
     enum conv_algorithm algorithm[DNN_DIRECTIONS];
     struct packed packs[CONV_PACKS];
     int pack_count;
-    struct winograd fused_shape[2]; // forward; data gradient
-    float *fused_weights[2];        // NULL where there is no such algorithm
-    float *bias, *bias_gradient;    // [padded]; NULL without bias
+    struct own_conv own;
+    float *bias, *bias_gradient; // [padded]; NULL without bias
 };
 
 struct norm_state {

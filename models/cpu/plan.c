@@ -136,7 +136,7 @@ static int read_layer(const struct cpu_network *n, struct layer *l, const char *
         if (a == CONV_ALGORITHMS)
             return FAIL(RETORT_USAGE,
                         "the engine plan asks for algorithm \"%s\" for %s %s; device cpu knows "
-                        "direct, wino and fused",
+                        "direct, wino and own",
                         value, l->node->name, DIRECTION_NAMES[d]);
         l->conv.algorithm[d] = (enum conv_algorithm)a;
     }

@@ -1,15 +1,16 @@
 #include "models/cpu/winograd.h"
 
+#include "base/error.h"
+
 #ifdef __AVX512F__ // set for this file alone; the processor is asked before anything runs
 
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
+#include "models/cpu/avx512.h"
 #include "models/host/host.h"
 
 enum {
-    LANES = WINOGRAD_LANES,
     POINTS = WINOGRAD_POINTS,
     TILE = 4,            // outputs of a tile, per side
     PATCH = 6,           // inputs of a tile, per side
@@ -24,19 +25,6 @@ enum {
     FORWARD_BLOCK = POINTS * FORWARD_POINT,
     GRADIENT_BLOCK = POINTS * GRADIENT_POINT,
 };
-
-#define UNROLL _Pragma("GCC unroll 16")
-#define INLINE static inline __attribute__((always_inline))
-
-static int blocks(int channels)
-{
-    return (channels + LANES - 1) / LANES;
-}
-
-static int round_up(int value, int step)
-{
-    return (value + step - 1) / step * step;
-}
 
 bool winograd_available(const struct winograd *w)
 {
@@ -445,9 +433,9 @@ void winograd_backward_weights(const struct winograd *w, int threads, int count,
             turn_back(pass.scratch + i * row + o, point, gradient + ((size_t)o * w->in + i) * 9);
 }
 
-#else // not x86, or a compiler without AVX-512: the layers run on oneDNN
+#else // no AVX-512 in this build: nobody calls the rest
 
-#include "base/error.h"
+#define NOT_HERE CHECK(!"winograd.h is asked for where it is not available")
 
 bool winograd_available(const struct winograd *w)
 {
@@ -457,47 +445,34 @@ bool winograd_available(const struct winograd *w)
 size_t winograd_weight_count(const struct winograd *w)
 {
     (void)w;
+    NOT_HERE;
     return 0;
 }
 size_t winograd_scratch_bytes(const struct winograd *w, int threads, bool for_weights)
 {
-    (void)w;
-    (void)threads;
-    (void)for_weights;
+    (void)w, (void)threads, (void)for_weights;
+    NOT_HERE;
     return 0;
 }
 void winograd_transform_weights(const struct winograd *w, const float *weights, bool turned,
                                 float *transformed)
 {
-    (void)weights;
-    (void)turned;
-    (void)transformed;
-    CHECK(winograd_available(w));
+    (void)w, (void)weights, (void)turned, (void)transformed;
+    NOT_HERE;
 }
 void winograd_forward(const struct winograd *w, int threads, int count, const float *x,
                       const float *transformed, const float *bias, bool relu, float *y,
                       void *scratch)
 {
-    (void)threads;
-    (void)count;
-    (void)x;
-    (void)transformed;
-    (void)bias;
-    (void)relu;
-    (void)y;
-    (void)scratch;
-    CHECK(winograd_available(w));
+    (void)w, (void)threads, (void)count, (void)x, (void)transformed, (void)bias, (void)relu;
+    (void)y, (void)scratch;
+    NOT_HERE;
 }
 void winograd_backward_weights(const struct winograd *w, int threads, int count, const float *x,
                                const float *dy, float *gradient, void *scratch)
 {
-    (void)threads;
-    (void)count;
-    (void)x;
-    (void)dy;
-    (void)gradient;
-    (void)scratch;
-    CHECK(winograd_available(w));
+    (void)w, (void)threads, (void)count, (void)x, (void)dy, (void)gradient, (void)scratch;
+    NOT_HERE;
 }
 
 #endif
