@@ -1,5 +1,6 @@
 #include "worker/stage_train.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -115,8 +116,6 @@ static int act_on_vote(struct training *w, int vote)
     int rc;
     if (vote == VOTE_GO_ON)
         return RETORT_OK;
-    if (vote == VOTE_NOT_FINITE)
-        return end_not_finite(w);
     rc = save(w, false);
     if (rc == RETORT_OK && vote == VOTE_STOP) {
         log_info("stopped on request after step %lld of the %s; run the same command to go on",
@@ -152,6 +151,8 @@ static int one_step(struct training *w, int64_t step, int64_t steps)
     TRY(trainer_step(w->t, w->s.epoch, step));
     TRY(feed_next_epoch(w, steps));
     int vote = vote_after_step(w);
+    if (vote == VOTE_NOT_FINITE)
+        return end_not_finite(w);
     double took = clock_seconds() - start;
     double samples = (double)sampler_step_size(&w->t->sampler, step);
     w->t->epoch.seconds += took;
@@ -247,6 +248,22 @@ static int record_epoch(struct training *w, const struct evaluation *raw,
     return metrics_line(w->t->rank->metrics, line);
 }
 
+// Evaluation gives every rank the same numbers.
+static int check_evaluation(struct training *w, const char *weights, const struct evaluation *e)
+{
+    struct rank *rank = w->t->rank;
+    int rc = RETORT_OK;
+    if (!isfinite(e->loss))
+        rc = RETORT_NUMERIC;
+    if (rc != RETORT_OK && rank_is_first(rank))
+        rc = FAIL(RETORT_NUMERIC,
+                  "the validation loss of the %s weights is not finite after step %lld of the %s; "
+                  "lower %s.optimizer.lr or add warm-up; checkpoints before it are kept",
+                  weights, (long long)w->t->step, stage_name(w->t->stage),
+                  w->t->stage == STAGE_TEACHER ? "teacher" : "student");
+    return rank_agree(rank, rc);
+}
+
 // Evaluates raw and EMA weights, records, saves. Best is by the raw weights' top-1.
 static int end_epoch(struct training *w)
 {
@@ -257,8 +274,11 @@ static int end_epoch(struct training *w)
     int rc = RETORT_OK;
     watchdog_phase(rank->watchdog, "evaluation");
     TRY(evaluate(&raw, rank, rank->val, t->evaluator, t->eval_input, t->arenas.weights));
-    if (averages)
+    TRY(check_evaluation(w, "raw", &raw));
+    if (averages) {
         TRY(evaluate(&ema, rank, rank->val, t->evaluator, t->eval_input, t->arenas.ema));
+        TRY(check_evaluation(w, "EMA", &ema));
+    }
     TRY(record_epoch(w, &raw, averages ? &ema : NULL));
     double top1 = (double)raw.top1_count / (double)raw.count;
     bool is_best = top1 > w->s.best_top1 || w->s.best_step < 0;
