@@ -44,8 +44,8 @@ recipe
 sed '5s/18/-18/' recipe.yaml >wrong.yaml && mv wrong.yaml recipe.yaml
 recipe_refused recipe.yaml:5 teacher.batch
 recipe
-refused 2 2 teacher.arch conv13 -- --set teacher.arch=conv13
-refused 2 2 f64 -- --set run.precision=f64 --device cpu
+refused 2 2 conv13 -- --set teacher.arch=conv13
+refused 2 2 run.precision -- --set run.precision=f64 --device cpu
 
 # Ranks and batches.
 refused 2 4 teacher.batch -- --set teacher.batch=3

