@@ -25,7 +25,8 @@ struct exchange_block {
 
 struct comm_ops {
     void (*destroy)(struct comm *c);
-    void (*abort)(struct comm *c, int code) __attribute__((noreturn));
+    // Ends every rank; does not return.
+    void (*abort)(struct comm *c, int code);
     int (*allreduce_max)(struct comm *c, int *value);
     int (*barrier)(struct comm *c);
     int (*broadcast)(struct comm *c, void *data, size_t bytes, int root);

@@ -69,18 +69,24 @@ static int mpi_allgather(struct comm *c, const void *mine, size_t bytes, void *a
     return RETORT_OK;
 }
 
+static int receive_piece(struct mpi_comm *m, char *out, int wanted, int from)
+{
+    MPI_Status status;
+    int got = 0;
+    TRY_MPI(MPI_Recv(out, wanted, MPI_BYTE, from, TAG_GATHER, m->world, &status));
+    TRY_MPI(MPI_Get_count(&status, MPI_BYTE, &got));
+    if (got != wanted)
+        return FAIL(RETORT_RANK, "gather expected %d bytes of rank %d and got %d", wanted, from,
+                    got);
+    return RETORT_OK;
+}
+
 static int gather_receive(struct mpi_comm *m, char *out, size_t bytes, int from)
 {
-    for (size_t done = 0; done < bytes; done += COMM_PIECE_BYTES) {
-        MPI_Status status;
-        int wanted = piece_bytes(bytes, done), got = 0;
-        TRY_MPI(MPI_Recv(out + done, wanted, MPI_BYTE, from, TAG_GATHER, m->world, &status));
-        TRY_MPI(MPI_Get_count(&status, MPI_BYTE, &got));
-        if (got != wanted)
-            return FAIL(RETORT_RANK, "gather expected %d bytes of rank %d and got %d", wanted, from,
-                        got);
-    }
-    return RETORT_OK;
+    int rc = RETORT_OK;
+    for (size_t done = 0; rc == RETORT_OK && done < bytes; done += COMM_PIECE_BYTES)
+        rc = receive_piece(m, out + done, piece_bytes(bytes, done), from);
+    return rc;
 }
 
 static int mpi_gatherv(struct comm *c, const void *mine, size_t bytes, void *all,
@@ -121,7 +127,7 @@ static int reserve_requests(struct mpi_comm *m, size_t count)
         return FAIL(RETORT_RANK, "an exchange of %zu messages is more than MPI can count", count);
     if (count <= m->request_capacity)
         return RETORT_OK;
-    MPI_Request *grown = realloc(m->requests, count * sizeof *grown);
+    MPI_Request *grown = realloc(m->requests, count * sizeof(MPI_Request));
     if (!grown)
         return FAIL(RETORT_MEMORY, "no memory for an exchange of %zu messages", count);
     m->requests = grown;
@@ -197,11 +203,10 @@ static void mpi_destroy(struct comm *c)
     free(m);
 }
 
-static _Noreturn void mpi_abort(struct comm *c, int code)
+static void mpi_abort(struct comm *c, int code)
 {
     (void)c;
     MPI_Abort(MPI_COMM_WORLD, code);
-    _Exit(code);
 }
 
 static const struct comm_ops mpi_ops = {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ enum line {
     LINE_GENERATION_AGAIN = LINE_RECORDS + STATE_RECORDS,
     LINE_COUNT,
 };
-enum { LINE_BYTES = 96, VALUE_AT = 14, STATE_BYTES = LINE_BYTES * LINE_COUNT, READ_TRIES = 50 };
+enum { LINE_BYTES = 96, VALUE_AT = 14, STATE_BYTES = LINE_BYTES * LINE_COUNT, READ_TRIES = 100 };
 
 static const char *const KEYS[LINE_RECORDS] = {
     "retort rank", "generation",  "rank",   "host",    "pid",   "phase",  "step",
@@ -242,21 +243,23 @@ static bool read_text(char text[STATE_BYTES], const char *path)
     return got == STATE_BYTES && memcmp(text, KEYS[LINE_TITLE], strlen(KEYS[LINE_TITLE])) == 0;
 }
 
-// A rank killed in the middle of a write leaves two generations: after some tries we take it.
+// A rank killed in the middle of a write leaves two generations: after some tries we take them.
 int state_read(struct rank_state *s, const char *folder, int rank)
 {
     char path[PATH_CAPACITY], text[STATE_BYTES];
     int rc = state_path(path, folder, rank);
     if (rc != RETORT_OK)
         return rc;
-    for (int i = 0; i < READ_TRIES; i++) {
+    bool whole = false;
+    for (int i = 0; i < READ_TRIES && !whole; i++) {
+        if (i > 0)
+            usleep(1000);
         if (!read_text(text, path))
             return RETORT_INPUT;
-        if (get_integer(text, LINE_GENERATION) == get_integer(text, LINE_GENERATION_AGAIN))
-            break;
-        usleep(100);
+        whole = get_integer(text, LINE_GENERATION) == get_integer(text, LINE_GENERATION_AGAIN);
     }
     get_all(s, text, rank);
+    s->whole = whole;
     return RETORT_OK;
 }
 
@@ -300,7 +303,7 @@ void state_describe(const struct rank_state *s, char *out, size_t out_bytes)
         return;
     }
     record_describe(r, what, sizeof what);
-    const double last_s = s->alive_s > s->changed_s ? s->alive_s : s->changed_s;
+    const double last_s = fmax(s->alive_s, s->changed_s);
     format_duration(state_inside(s) ? last_s - r->entered_s : last_s - r->left_s, time,
                     sizeof time);
     snprintf(out, out_bytes, "%s, %s %s for %s", place, state_inside(s) ? "in" : "after", what,

@@ -19,6 +19,7 @@ struct state_record {
 };
 
 struct rank_state {
+    bool whole; // read between two writes, not during one that never ended
     int64_t generation;
     int rank, size;
     int64_t pid;
