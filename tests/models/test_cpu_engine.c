@@ -194,22 +194,66 @@ static void test_parity_narrow(void **state)
     check_both("conv4/4", NORM_BATCH, 25, 25);
 }
 
-// Whatever the clock would choose here, both algorithms are right.
+// The plan the clock makes for a problem; the caller frees.
+static char *timed_plan(const struct problem *p)
+{
+    struct graph *g = make_graph(p);
+    struct side a;
+    char *plan = NULL;
+    open_side(&a, "cpu", g, p, NULL);
+    assert_int_equal(network_plan(a.network, &plan), 0);
+    close_side(&a);
+    graph_destroy(&g);
+    return plan;
+}
+
+// Whatever the clock would choose here: oneDNN's direct kernels are right.
 static void test_parity_direct(void **state)
 {
     (void)state;
     struct problem p = {"conv12", NORM_BATCH, ACTIVATION_NONE, 32, 10, 4, 1};
-    struct graph *g = make_graph(&p);
-    struct side a;
-    char *plan = NULL;
-    open_side(&a, "cpu", g, &p, NULL);
-    assert_int_equal(network_plan(a.network, &plan), 0);
-    char *direct = plan_with(plan, "wino", "direct");
+    char *plan = timed_plan(&p), *no_wino = plan_with(plan, "=wino", "=direct");
+    char *direct = plan_with(no_wino, "=own", "=direct");
     check_parity(&p, 4, direct);
     free(plan);
+    free(no_wino);
     free(direct);
-    close_side(&a);
-    graph_destroy(&g);
+}
+
+static bool has_own_kernels(void)
+{
+#ifdef __x86_64__
+    return __builtin_cpu_supports("avx512f");
+#else
+    return false;
+#endif
+}
+
+// And so are our own kernels of the layers that have them, at a size where tiles and groups of
+// pixels reach over the edge, with bias and ReLU too.
+static void test_parity_own(void **state)
+{
+    (void)state;
+    static const char ALL_OWN[] =
+        "conv1 fwd=direct bwd_weights=direct;conv2 fwd=own bwd_data=own bwd_weights=own;"
+        "conv3 fwd=own bwd_data=own bwd_weights=own;conv4 fwd=direct bwd_data=direct "
+        "bwd_weights=direct;conv5 fwd=own bwd_data=own bwd_weights=own;conv6 fwd=own bwd_data=own "
+        "bwd_weights=own;conv7 fwd=direct bwd_data=direct bwd_weights=direct;";
+    static const char REST[] = "conv%d fwd=direct bwd_data=direct bwd_weights=direct;";
+    char plan[1024];
+    int length = snprintf(plan, sizeof plan, "%s", ALL_OWN);
+    for (int i = 8; i <= 12; i++)
+        length += snprintf(plan + length, sizeof plan - length, REST, i);
+    if (!has_own_kernels())
+        skip();
+    // conv12/2: 6 6 12 12 24 24 … channels, 18 and 9 pixels across
+    struct problem p = {"conv12/2", NORM_BATCH, ACTIVATION_NONE, 34, 10, 5, 1};
+    check_parity(&p, 5, plan);
+    p.threads = 2;
+    check_parity(&p, 3, plan);
+    p.norm = NORM_NONE;
+    p.activation = ACTIVATION_RELU;
+    check_parity(&p, 5, plan);
 }
 
 // Two networks that follow one plan give the same bits, whatever sizes they met before.
@@ -344,11 +388,12 @@ static void test_foreign_plan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parity_conv12),    cmocka_unit_test(test_parity_conv4),
-        cmocka_unit_test(test_parity_narrow),    cmocka_unit_test(test_parity_direct),
-        cmocka_unit_test(test_same_bits),        cmocka_unit_test(test_same_bits_threads),
-        cmocka_unit_test(test_memory_stays),     cmocka_unit_test(test_ready_ranges),
-        cmocka_unit_test(test_empty_microbatch), cmocka_unit_test(test_foreign_plan),
+        cmocka_unit_test(test_parity_conv12),     cmocka_unit_test(test_parity_conv4),
+        cmocka_unit_test(test_parity_narrow),     cmocka_unit_test(test_parity_direct),
+        cmocka_unit_test(test_parity_own),        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_same_bits_threads), cmocka_unit_test(test_memory_stays),
+        cmocka_unit_test(test_ready_ranges),      cmocka_unit_test(test_empty_microbatch),
+        cmocka_unit_test(test_foreign_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
