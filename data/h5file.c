@@ -322,7 +322,7 @@ int h5file_open(struct h5file *f, const char *path, const char *kind, bool quiet
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return refuse(quiet, "cannot open %s: %s", path, strerror(errno));
-    struct userblock u;
+    struct userblock u = {0};
     int rc = check_file(path, kind, fd, &u, quiet);
     close(fd);
     if (rc != RETORT_OK)

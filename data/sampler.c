@@ -210,6 +210,7 @@ int64_t sampler_position(const struct sampler *s, int64_t epoch, int64_t sample)
     int rank = sample_reader(s, sample);
     shard_rows(s->count, rank, s->size, &first, &last);
     int64_t rows = last - first;
+    CHECK(rows > 0); // the rank has this sample
     struct permutation p = epoch_order(s, epoch, rows);
     int64_t turn = (int64_t)permutation_invert(&p, (uint64_t)(sample - first));
     // The last step with rows_before(step) <= turn.

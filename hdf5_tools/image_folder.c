@@ -350,7 +350,7 @@ static int read_items(struct image_folder *f, const struct source *s, struct ann
         if (picture)
             f->items[split][f->count[split]++] = (struct image_item){e, label};
     }
-    for (size_t i = 0; i < a->count; i++)
+    for (size_t i = 0; a->entry && i < a->count; i++)
         if (a->rows[i].label >= 0)
             return FAIL(RETORT_INPUT, "%s: %s names %s, which is not in val", s->location,
                         a->entry->path, a->rows[i].picture);

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -387,16 +388,22 @@ void bench_print(const struct bench_result *r, const struct bench_options *optio
     (void)fflush(stdout);
 }
 
+// Of the launcher, which has checked it.
+static int number(const char *text)
+{
+    return (int)strtol(text, NULL, 10);
+}
+
 int bench_main(struct comm *comm, char **arguments, bool *agreed)
 {
     struct bench_options options = {.arch = arguments[0],
                                     .device =
                                         strcmp(arguments[6], "auto") == 0 ? "cpu" : arguments[6],
                                     .norm = NORM_BATCH,
-                                    .batch = atoi(arguments[1]),
-                                    .microbatches = atoi(arguments[2]),
-                                    .threads = atoi(arguments[3]),
-                                    .seconds = atoi(arguments[4]),
+                                    .batch = number(arguments[1]),
+                                    .microbatches = number(arguments[2]),
+                                    .threads = number(arguments[3]),
+                                    .seconds = number(arguments[4]),
                                     .size = 64,
                                     .classes = 200};
     struct bench_result result;

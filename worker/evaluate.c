@@ -124,6 +124,7 @@ int evaluate(struct evaluation *out, struct rank *rank, struct shard *shard,
     memset(out, 0, sizeof *out);
     rc = mine && all ? RETORT_OK : FAIL(RETORT_MEMORY, "no memory to evaluate");
     TRY(rank_agree(rank, rc));
+    CHECK(mine && all); // as agreed
     rc = network_set_weights(evaluator, arena);
     if (rc == RETORT_OK)
         rc = evaluate_own(mine, rank, shard, evaluator, input);

@@ -180,6 +180,7 @@ static int put_arena(struct trainer *t, void *arena, const void *from, size_t co
 static int restore(struct trainer *t, struct progress_state *s, const struct checkpoint *c)
 {
     int rc = RETORT_OK;
+    CHECK(c->dataset && t->graph);
     TRY_ELSE(c->total == t->graph->total && c->trainable == t->graph->trainable &&
                  c->real == engine_real(t->rank->engine),
              RETORT_INPUT, "the checkpoint of the %s is of another network or precision",

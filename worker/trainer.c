@@ -98,6 +98,7 @@ static int allocate(struct trainer *t, void **out, size_t count)
 static int create_arenas(struct trainer *t)
 {
     const struct graph *g = t->graph;
+    CHECK(g);
     int64_t first, last;
     int depth = 0, rc = RETORT_OK;
     TRY(allocate(t, &t->arenas.weights, g->total));
@@ -167,6 +168,7 @@ int trainer_create(struct trainer **out, struct rank *rank, enum stage stage, st
         describe_sampler(t);
     }
     TRY(rank_agree(rank, t ? RETORT_OK : FAIL(RETORT_MEMORY, "no memory for a trainer")));
+    CHECK(t); // as agreed
     TRY(rank_agree(rank, create_networks(t)));
     TRY(rank_agree(rank, create_arenas(t)));
     TRY(rank_agree(rank, create_buffers(t)));
