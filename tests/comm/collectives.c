@@ -101,6 +101,13 @@ static double element(const void *data, size_t i, enum real_type type)
     return type == REAL_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i];
 }
 
+static uint64_t bits_of(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 static void check_allreduce(size_t count, enum real_type type)
 {
     int ranks = 1;
@@ -112,7 +119,7 @@ static void check_allreduce(size_t count, enum real_type type)
     size_t unlike_line = 0;
     for (size_t i = 0; i < count; i++) {
         const double got = element(data, i, type), tree = tree_sum(i, 0, ranks, ranks, type);
-        if (memcmp(&got, &tree, sizeof got) != 0)
+        if (bits_of(got) != bits_of(tree))
             fail_msg("element %zu of %zu: %a, the tree's sum is %a", i, count, got, tree);
         unlike_line += got != line_sum(i, type);
     }
