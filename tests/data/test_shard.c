@@ -296,7 +296,7 @@ static void test_memory(void **state)
     if (size == 1)
         assert_int_equal(buffers, (size_t)TRAIN * PICTURE);
     else
-        assert_in_range(buffers, 2 * (size_t)(TRAIN / size - DATASET_BLOCK) * PICTURE,
+        assert_in_range(buffers, 2 * (TRAIN / (size_t)size - DATASET_BLOCK) * PICTURE,
                         (2 * share + TRAIN / 32 + 1) * PICTURE);
     shard_close(&s);
 }
