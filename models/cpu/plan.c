@@ -1,5 +1,6 @@
 // Which algorithm each convolution uses in each direction: chosen by timing, or as a plan says.
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,28 +12,21 @@ static const char *const DIRECTION_NAMES[DNN_DIRECTIONS] = {"fwd", "bwd_data", "
 
 // ---- by timing
 
-enum { TIMED_RUNS = 5, TIMED_SAMPLES = 50 };
+enum { TIMED_RUNS = 7, TIMED_SAMPLES = 50 };
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// Median seconds of a run, after one to warm up.
+// Seconds of the fastest run, after one to warm up: what disturbs a run only makes it slower.
 static int time_op(struct cpu_network *n, struct layer *l, struct dnn_op *op, int count,
                    enum dnn_direction direction, enum conv_algorithm algorithm, double *seconds)
 {
-    double runs[TIMED_RUNS];
     int rc = RETORT_OK;
-    TRY(conv_run(n, l, op, count, direction, algorithm));
-    for (int i = 0; i < TIMED_RUNS; i++) {
+    *seconds = INFINITY;
+    for (int i = 0; i <= TIMED_RUNS; i++) {
         double start = clock_seconds();
         TRY(conv_run(n, l, op, count, direction, algorithm));
-        runs[i] = clock_seconds() - start;
+        double run = clock_seconds() - start;
+        if (i > 0 && run < *seconds)
+            *seconds = run;
     }
-    qsort(runs, TIMED_RUNS, sizeof(runs[0]), compare_doubles);
-    *seconds = runs[TIMED_RUNS / 2];
 fail:
     return rc;
 }
