@@ -51,7 +51,8 @@ void strided_arrange_weights(const struct strided *s, const float *weights, bool
 INLINE void accumulate(__m512 sum[PIXELS][STRIDED_OUT_BLOCKS], const float *const at[PIXELS],
                        const float *w, int channels, int out_blocks)
 {
-    for (int c = 0; c < channels; c++, w += out_blocks * LANES) {
+    _Pragma("GCC unroll 4") for (int c = 0; c < channels; c++, w += out_blocks * LANES)
+    {
         __m512 weight[STRIDED_OUT_BLOCKS];
         UNROLL for (int b = 0; b < out_blocks; b++) weight[b] = _mm512_load_ps(w + b * LANES);
         UNROLL for (int t = 0; t < PIXELS; t++)
