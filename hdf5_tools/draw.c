@@ -7,6 +7,15 @@
 
 static const double PI = 3.14159265358979323846;
 
+// How much pictures of a class vary. Chosen so that conv12 needs several epochs, and some pictures
+// stay hard.
+static const double PLACE = 0.12;                         // of the centre, each way, in sides
+static const double RADIUS_LOW = 0.22, RADIUS_HIGH = 0.4; // in sides
+static const double TURN = 0.5;                           // radians, each way
+static const double HUE = 90; // degrees around a texture's own, each way
+static const double GROUND_SATURATION = 0.25;
+static const double CLOUDS_HIGH = 0.15, NOISE_HIGH = 0.06;
+
 const char *draw_shape_name(int shape)
 {
     static const char *const names[DRAW_SHAPES] = {
@@ -52,14 +61,6 @@ static struct colour mix(struct colour a, struct colour b, double t)
     return a;
 }
 
-static double distance(struct colour a, struct colour b)
-{
-    double sum = 0;
-    for (int c = 0; c < 3; c++)
-        sum += fabs(a.rgb[c] - b.rgb[c]);
-    return sum / 3;
-}
-
 static struct colour random_colour(struct dice *d)
 {
     struct colour out;
@@ -68,12 +69,16 @@ static struct colour random_colour(struct dice *d)
     return out;
 }
 
-// A colour that can be told from `other`.
-static struct colour contrasting_colour(struct dice *d, struct colour other, double least)
+// Hue in degrees, saturation and value in [0, 1] (Smith 1978).
+static struct colour hue_colour(double hue, double saturation, double value)
 {
-    struct colour out = random_colour(d);
-    for (int tries = 0; distance(out, other) < least && tries < 64; tries++)
-        out = random_colour(d);
+    struct colour out;
+    static const double offset[3] = {5, 3, 1};
+    for (int c = 0; c < 3; c++) {
+        double k = fmod(offset[c] + hue / 60 + 12, 6);
+        double ramp = fmin(fmin(k, 4 - k), 1);
+        out.rgb[c] = value - value * saturation * (ramp > 0 ? ramp : 0);
+    }
     return out;
 }
 
@@ -143,6 +148,8 @@ static bool inside(int shape, double x, double y)
     }
 }
 
+enum { SHADED = 5 };
+
 // How much of the second colour there is at (x, y) pixels in the texture's own frame.
 static double texture_at(int texture, double x, double y, double period, const struct clouds *c)
 {
@@ -160,7 +167,7 @@ static double texture_at(int texture, double x, double y, double period, const s
         double r = hypot(u, v);
         return r - floor(r) < 0.5;
     }
-    case 5: // shaded
+    case SHADED:
         return 0.5 + 0.5 * tanh(0.35 * u);
     case 6: { // mottled
         double cx = u / 4 - floor(u / 4), cy = v / 4 - floor(v / 4);
@@ -172,7 +179,7 @@ static double texture_at(int texture, double x, double y, double period, const s
 }
 
 // Small things that belong to no class: strokes and blots.
-enum { DISTRACTORS = 5 };
+enum { DISTRACTORS = 4 };
 struct distractor {
     double x0, y0, dx, dy, radius; // pixels; a blot has no length
     struct colour colour;
@@ -213,33 +220,39 @@ struct scene {
     int behind; // so many distractors are behind the shape, the others in front
 };
 
-static struct scene random_scene(struct dice *d, double size)
+static struct scene random_scene(struct dice *d, const struct drawing *drawing)
 {
+    const double size = drawing->size;
     struct scene s = {.size = size};
-    s.centre_x = dice_range(d, 0.33, 0.67) * size;
-    s.centre_y = dice_range(d, 0.33, 0.67) * size;
-    double radius = dice_range(d, 0.2, 0.36) * size;
+    s.centre_x = dice_range(d, 0.5 - PLACE, 0.5 + PLACE) * size;
+    s.centre_y = dice_range(d, 0.5 - PLACE, 0.5 + PLACE) * size;
+    double radius = dice_range(d, RADIUS_LOW, RADIUS_HIGH) * size;
     double aspect = dice_range(d, 0.85, 1.18);
     s.radius_x = radius * sqrt(aspect);
     s.radius_y = radius / sqrt(aspect);
-    double turn = dice_range(d, 0, 2 * PI), texture_turn = dice_range(d, 0, 2 * PI);
+    double turn = dice_range(d, -TURN, TURN), texture_turn = dice_range(d, 0, 2 * PI);
     s.cosine = cos(turn);
     s.sine = sin(turn);
     s.texture_cosine = cos(texture_turn);
     s.texture_sine = sin(texture_turn);
     s.period = dice_range(d, 0.1, 0.17) * size;
     s.phase = dice_range(d, 0, size);
-    s.ground[0] = random_colour(d);
-    s.ground[1] = mix(s.ground[0], random_colour(d), 0.6);
-    s.shape[0] = contrasting_colour(d, mix(s.ground[0], s.ground[1], 0.5), 0.25);
-    s.shape[1] = contrasting_colour(d, s.shape[0], 0.25);
+    double ground = dice_range(d, 0.25, 0.6);
+    s.ground[0] = hue_colour(dice_range(d, 0, 360), GROUND_SATURATION, ground);
+    s.ground[1] =
+        hue_colour(dice_range(d, 0, 360), GROUND_SATURATION, ground + dice_range(d, -0.15, 0.15));
+    // A texture has a family of colours: neighbours in the circle of hues overlap.
+    double hue = 45.0 * (5 * drawing->texture % DRAW_TEXTURES) + dice_range(d, -HUE, HUE);
+    s.shape[0] = hue_colour(hue, dice_range(d, 0.5, 1), dice_range(d, 0.75, 1));
+    s.shape[1] =
+        hue_colour(hue + dice_range(d, -25, 25), dice_range(d, 0.5, 1), dice_range(d, 0.05, 0.35));
     double slope = dice_range(d, 0, 2 * PI);
     s.ground_x = cos(slope);
     s.ground_y = sin(slope);
-    s.cloudiness = dice_range(d, 0.05, 0.3);
+    s.cloudiness = dice_range(d, 0.02, CLOUDS_HIGH);
     s.brightness = dice_range(d, -0.12, 0.12);
-    s.contrast = dice_range(d, 0.6, 1.1);
-    s.noise = dice_range(d, 0.01, 0.08);
+    s.contrast = dice_range(d, 0.7, 1.1);
+    s.noise = dice_range(d, 0.01, NOISE_HIGH);
     s.clouds = random_clouds(d);
     s.mottle = random_clouds(d);
     for (int i = 0; i < DISTRACTORS; i++)
@@ -263,7 +276,9 @@ static struct colour scene_at(const struct scene *s, const struct drawing *d, do
     double u = (s->cosine * dx + s->sine * dy) / s->radius_x;
     double v = (s->cosine * dy - s->sine * dx) / s->radius_y;
     if (inside(d->shape, u, v)) {
-        double tx = s->texture_cosine * dx + s->texture_sine * dy + s->phase;
+        double tx = s->texture_cosine * dx + s->texture_sine * dy;
+        if (d->texture != SHADED) // which would be one colour far from its middle
+            tx += s->phase;
         double ty = s->texture_cosine * dy - s->texture_sine * dx;
         out = mix(s->shape[0], s->shape[1], texture_at(d->texture, tx, ty, s->period, &s->mottle));
     }
@@ -281,7 +296,7 @@ static uint8_t to_byte(double value)
 void draw_picture(const struct drawing *d, uint8_t *pixels)
 {
     struct dice dice = {.drawing = d};
-    const struct scene s = random_scene(&dice, d->size);
+    const struct scene s = random_scene(&dice, d);
     for (int i = 0; i < d->size; i++)
         for (int j = 0; j < d->size; j++) {
             struct colour sum = {{0, 0, 0}};

@@ -1,8 +1,8 @@
 #pragma once
 // Drawn pictures: a textured shape on a busy ground, as a function of (seed, split, number).
 //
-// A class is a shape and a texture; place, size, turn, colours, ground, brightness, distractors and
-// noise vary, so that neither colour nor a single pixel gives the class away.
+// A class is a shape and a texture. A texture prefers a family of colours, which overlaps with its
+// neighbours'; place, size, turn, ground, brightness, distractors and noise vary.
 
 #include <stdint.h>
 
