@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "data/logits.h"
 
 static volatile sig_atomic_t stop_signalled;
 
@@ -76,6 +77,22 @@ fail:
     return rc;
 }
 
+// With logits.path, the student sees the views that file was made of: their number and their seed.
+static int adopt_views(struct rank *r)
+{
+    struct logit_store store;
+    r->view_seed = (uint64_t)r->recipe.run.seed;
+    if (!r->recipe.logits.path[0])
+        return RETORT_OK;
+    int rc = logit_store_open(&store, r->recipe.logits.path, false);
+    if (rc == RETORT_OK) {
+        r->recipe.logits.views = store.identity.views;
+        r->view_seed = store.identity.seed;
+    }
+    logit_store_close(&store);
+    return rc;
+}
+
 int rank_open(struct rank *r, struct comm *comm, const char *folder, const char *device)
 {
     char path[PATH_CAPACITY];
@@ -91,6 +108,7 @@ int rank_open(struct rank *r, struct comm *comm, const char *folder, const char 
     comm_attach_watchdog(comm, r->watchdog); // at one point of all ranks: it counts
     TRY_IN_TURN(r, open_engine(r, device));
     TRY(open_data(r));
+    TRY(rank_agree(r, adopt_views(r)));
     log_info("%d rank%s on %s; %lld training and %lld validation pictures, %d classes",
              comm_size(comm), comm_size(comm) == 1 ? "" : "s", engine_describe(r->engine),
              (long long)r->dataset.count[SPLIT_TRAIN], (long long)r->dataset.count[SPLIT_VAL],

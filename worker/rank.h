@@ -21,6 +21,7 @@ struct rank {
     struct engine *engine;     // owned
     struct dataset dataset;    // open
     struct shard *train, *val; // owned
+    uint64_t view_seed;        // keys the student's views: run.seed, or that of logits.path
     struct metrics *metrics;   // owned; rank 0 writes, the others have one that does nothing
     bool agreed;               // the code on its way out is every rank's
 };

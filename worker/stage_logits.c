@@ -37,7 +37,7 @@ static void wanted_identity(struct logit_identity *id, const struct rank *rank,
     id->views = r->logits.views;
     id->samples = rank->dataset.count[SPLIT_TRAIN];
     id->classes = rank->dataset.class_count;
-    id->seed = (uint64_t)r->run.seed;
+    id->seed = rank->view_seed;
     id->augment = r->data.augment;
     id->weights = r->logits.weights;
     (void)snprintf(id->dataset, sizeof id->dataset, "%s", rank->dataset.fingerprint);
@@ -98,7 +98,7 @@ static int compute_rows(struct block *out, struct rank *rank, struct teacher *t,
         .sample_id = id,
         .count = DATASET_BLOCK,
         .augment = (enum augment_kind)rank->recipe.data.augment,
-        .seed = (uint64_t)rank->recipe.run.seed,
+        .seed = rank->view_seed,
         .domain = RANDOM_AUGMENT_STUDENT,
         .view = view,
     };

@@ -17,7 +17,7 @@ static int load_pictures(struct trainer *t, int64_t epoch, int64_t first, int64_
         .sample_id = t->sample_id,
         .count = (int)(last - first),
         .augment = (enum augment_kind)t->rank->recipe.data.augment,
-        .seed = (uint64_t)t->rank->recipe.run.seed,
+        .seed = t->stage == STAGE_TEACHER ? (uint64_t)t->rank->recipe.run.seed : t->rank->view_seed,
     };
     stage_view(&t->rank->recipe, t->stage, epoch, &batch.domain, &batch.view);
     int rc = shard_slots(t->rank->train, first, last, t->sample_id, t->slot);
