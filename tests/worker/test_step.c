@@ -16,75 +16,9 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "worker/rank.h"
-#include "worker/trainer.h"
+#include "tests/worker/pair.h"
 
 enum { MICROBATCHES_MOST = 17 };
-
-static struct {
-    const char *data, *device;
-    char folder[64];
-    struct comm *all, *self;
-    struct rank together, alone;
-} run;
-
-// ---- both ranks, opened once
-static int write_recipe(const char *folder)
-{
-    static struct recipe recipe;
-    char text[PATH_CAPACITY + 512], path[PATH_CAPACITY], *resolved = NULL;
-    int rc = RETORT_OK;
-    (void)snprintf(text, sizeof text,
-                   "data: {path: %s}\n"
-                   "teacher: {arch: conv12/4, epochs: 2, batch: 18, optimizer: {lr: 0.02}}\n"
-                   "student: {arch: conv4/4, epochs: 2, batch: 18, optimizer: {lr: 0.02}}\n"
-                   "run: {microbatches: 4, threads: 1, precision: %s}\n",
-                   run.data, strcmp(run.device, "reference") == 0 ? "f64" : "f32");
-    TRY(recipe_from_text(&recipe, "the test's recipe", text));
-    TRY(recipe_resolve(&recipe, 1, 1));
-    TRY(folder_create(folder));
-    TRY(path_join(path, folder, "recipe.yaml"));
-    TRY(recipe_to_text(&recipe, &resolved));
-    TRY(file_write_whole(path, resolved, strlen(resolved)));
-fail:
-    free(resolved);
-    return rc;
-}
-
-static int open_both(void **state)
-{
-    (void)state;
-    char together[128], alone[128], cache[128];
-    int rc = RETORT_OK;
-    (void)strcpy(run.folder, "/tmp/retort-step.XXXXXX");
-    if (comm_rank(run.all) == 0 && !mkdtemp(run.folder))
-        return -1;
-    TRY(comm_broadcast(run.all, run.folder, sizeof run.folder, 0));
-    (void)snprintf(together, sizeof together, "%s/together", run.folder);
-    (void)snprintf(alone, sizeof alone, "%s/alone%d", run.folder, comm_rank(run.all));
-    (void)snprintf(cache, sizeof cache, "%s/cache", run.folder);
-    TRY(setenv("XDG_CACHE_HOME", cache, 1)); // one engine plan for all
-    if (comm_rank(run.all) == 0)
-        TRY(write_recipe(together));
-    TRY(write_recipe(alone));
-    TRY(comm_barrier(run.all));
-    TRY(rank_open(&run.together, run.all, together, run.device));
-    TRY(rank_open(&run.alone, run.self, alone, run.device));
-fail:
-    return rc;
-}
-
-static int close_both(void **state)
-{
-    (void)state;
-    char command[128];
-    rank_close(&run.together, 0);
-    rank_close(&run.alone, 0);
-    (void)comm_barrier(run.all);
-    (void)snprintf(command, sizeof command, "rm -rf %s", run.folder);
-    return comm_rank(run.all) == 0 ? system(command) : 0;
-}
 
 // ---- gradients of single micro-batches
 static size_t arena_bytes(const struct trainer *t)
@@ -182,7 +116,7 @@ static bool is_power_of_two(int n)
 static void assert_agree(const char *what, const void *a, const void *b, size_t count,
                          enum real_type real, double tolerance)
 {
-    if (is_power_of_two(comm_size(run.all))) {
+    if (is_power_of_two(comm_size(pair.all))) {
         if (memcmp(a, b, count * real_bytes(real)) != 0)
             fail_msg("%s: other bits (%.3g apart)", what, apart(a, b, count, real));
     } else if (!(apart(a, b, count, real) <= tolerance)) {
@@ -226,11 +160,70 @@ static void assert_same_samples(struct trainer *t, struct trainer *alone, int64_
             shard_pixels(t->rank->train) + (size_t)slot[p - first_part] * bytes,
             shard_pixels(alone->rank->train) + (size_t)slot_alone[p - begin] * bytes, bytes);
     }
-    assert_int_equal(comm_allreduce_sum(run.all, ids, 18, REAL_F64, true), RETORT_OK);
+    assert_int_equal(comm_allreduce_sum(pair.all, ids, 18, REAL_F64, true), RETORT_OK);
     for (int64_t i = 0; i < size; i++)
         assert_int_equal((int64_t)ids[i], id_alone[i]);
 }
 
+// ---- the update, in double by the closed forms
+struct before {
+    void *weights, *moment1, *ema; // owned, host
+};
+
+static void take_before(struct before *b, const struct trainer *t)
+{
+    b->weights = host_copy(t, t->arenas.weights, t->graph->total);
+    b->moment1 = host_copy(t, t->arenas.moment1, t->graph->trainable);
+    b->ema = host_copy(t, t->arenas.ema, t->graph->total);
+}
+
+static double expected_lr(int64_t update, int64_t steps)
+{
+    if (update < steps) // one epoch of warm-up, then one of cosine
+        return 0.02 * (double)(update + 1) / (double)steps;
+    return 0.01 * (1 + cos(3.14159265358979 * (double)(update - steps) / (double)steps));
+}
+
+static void assert_near(const char *what, int64_t update, double value, double expected)
+{
+    if (!(fabs(value - expected) <= 1e-6 * (1 + fabs(expected))))
+        fail_msg("%s of update %lld: %.9g, not %.9g", what, (long long)update, value, expected);
+}
+
+// The step that `t` has just made with `gradients`: SGD with Nesterov momentum 0.9 and weight decay
+// 0.0005 on weights, running statistics, and the EMA of both.
+static void assert_updated(struct trainer *t, const struct before *b, const void *gradients)
+{
+    enum real_type real = engine_real(t->rank->engine);
+    struct before now;
+    int64_t update = t->step - 1;
+    double lr = expected_lr(update, sampler_steps(&t->sampler));
+    double warm = (1.0 + (double)update) / (10.0 + (double)update);
+    double decay = fmin(t->recipe->ema.decay, warm);
+    take_before(&now, t);
+    for (int p = 0; p < t->graph->param_count; p++) {
+        const struct param *param = &t->graph->params[p];
+        for (size_t i = param->offset; i < param->offset + param->count; i++) {
+            double w = at(b->weights, i, real), g = at(gradients, i, real), w_now;
+            if (i < t->graph->trainable) {
+                g += param->decay ? 0.0005 * w : 0;
+                double m = 0.9 * at(b->moment1, i, real) + g;
+                assert_near("moment", update, at(now.moment1, i, real), m);
+                w_now = w - lr * (g + 0.9 * m);
+            } else {
+                w_now = 0.9 * w + 0.1 * g;
+            }
+            assert_near(param->name, update, at(now.weights, i, real), w_now);
+            assert_near("EMA", update, at(now.ema, i, real),
+                        w_now + decay * (at(b->ema, i, real) - w_now));
+        }
+    }
+    free(now.weights);
+    free(now.moment1);
+    free(now.ema);
+}
+
+// ---- one step, both ways
 // Returns whether the sum from left to right has other bits than the tree's.
 static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch, int64_t step)
 {
@@ -249,8 +242,11 @@ static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch,
     bool differs = memcmp(in_order, leaves[0], arena_bytes(t)) != 0;
     assert_true(apart(in_order, leaves[0], count, real) < 1e-5);
 
+    struct before before;
+    take_before(&before, alone);
     assert_int_equal(trainer_step(t, epoch, step), RETORT_OK);
     assert_int_equal(trainer_step(alone, epoch, step), RETORT_OK);
+    assert_updated(alone, &before, leaves[0]);
     void *sum = host_copy(t, t->arenas.gradients, count);
     assert_agree("gradients", sum, leaves[0], count, real, 1e-5);
     assert_arena_agrees("weights", t, t->arenas.weights, alone, alone->arenas.weights, count);
@@ -258,6 +254,9 @@ static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch,
     assert_arena_agrees("moments", t, t->arenas.moment1, alone, alone->arenas.moment1,
                         t->graph->trainable);
     assert_int_equal(network_set_weights(t->network, t->arenas.weights), RETORT_OK);
+    free(before.weights);
+    free(before.moment1);
+    free(before.ema);
     free(sum);
     free(in_order);
     for (int64_t m = 0; m < parts; m++)
@@ -269,10 +268,10 @@ static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch,
 static void epochs_agree(enum stage stage, int64_t microbatches)
 {
     struct trainer *t, *alone;
-    run.together.recipe.run.microbatches = microbatches;
-    run.alone.recipe.run.microbatches = microbatches;
-    assert_int_equal(trainer_create(&t, &run.together, stage, NULL), RETORT_OK);
-    assert_int_equal(trainer_create(&alone, &run.alone, stage, NULL), RETORT_OK);
+    pair.together.recipe.run.microbatches = microbatches;
+    pair.alone.recipe.run.microbatches = microbatches;
+    assert_int_equal(trainer_create(&t, &pair.together, stage, NULL), RETORT_OK);
+    assert_int_equal(trainer_create(&alone, &pair.alone, stage, NULL), RETORT_OK);
     int64_t steps = sampler_steps(&t->sampler), differing = 0;
     assert_int_equal(steps, 9);
     assert_int_equal(sampler_step_size(&t->sampler, steps - 1), 16);
@@ -310,16 +309,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(four_microbatches),
         cmocka_unit_test(seventeen_microbatches),
     };
-    const char *device = getenv("RETORT_DEVICE");
-    if (argc != 2 || comm_mpi_create(&run.all) != RETORT_OK ||
-        comm_self_create(&run.self) != RETORT_OK)
-        return 1;
-    run.data = argv[1];
-    run.device = device ? device : "cpu";
-    int failed = cmocka_run_group_tests(tests, open_both, close_both);
-    if (failed)
-        comm_abort(run.all, 1); // the others may wait for us
-    comm_destroy(&run.self);
-    comm_destroy(&run.all);
-    return failed;
+    return pair_run_tests(argc, argv, tests, sizeof tests / sizeof tests[0]);
 }
