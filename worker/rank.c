@@ -108,7 +108,7 @@ int rank_open(struct rank *r, struct comm *comm, const char *folder, const char 
     comm_attach_watchdog(comm, r->watchdog); // at one point of all ranks: it counts
     TRY_IN_TURN(r, open_engine(r, device));
     TRY(open_data(r));
-    TRY(rank_agree(r, adopt_views(r)));
+    TRY_IN_TURN(r, adopt_views(r));
     log_info("%d rank%s on %s; %lld training and %lld validation pictures, %d classes",
              comm_size(comm), comm_size(comm) == 1 ? "" : "s", engine_describe(r->engine),
              (long long)r->dataset.count[SPLIT_TRAIN], (long long)r->dataset.count[SPLIT_VAL],
