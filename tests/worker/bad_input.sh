@@ -86,6 +86,16 @@ rm -rf named
 expect 0 run named 2 --stages student --set student.epochs=2 \
     --set "teacher.from=$work/one/teacher/last.h5" --set "logits.path=$work/one/logits.h5"
 same_bits one named student
+# Another seed: other weights and batches, but the views of the file.
+expect 0 run seeded 2 --stages student --set student.epochs=2 --set run.seed=5 \
+    --set logits.views=1 --set "teacher.from=$work/one/teacher/last.h5" \
+    --set "logits.path=$work/one/logits.h5"
+[ "$(bits one student)" != "$(bits seeded student)" ] || fail "the seed changes nothing"
+head -c 2000 one/logits.h5 >cut-logits.h5
+rm -rf named
+expect 3 run named 2 --stages student --set student.epochs=2 \
+    --set "teacher.from=$work/one/teacher/last.h5" --set "logits.path=$work/cut-logits.h5"
+one_error "$work/cut-logits.h5"
 
 # A loss that is not finite: the learning rate leaps after the first epoch.
 set -- --stages teacher --set teacher.schedule.kind=step --set teacher.schedule.step_epochs=1 \
