@@ -56,6 +56,7 @@ int teacher_open(struct teacher *t, struct rank *rank)
     memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
     memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
     TRY_IN_TURN(rank, trainer_graph(&t->graph, rank, &rank->recipe.teacher));
+    CHECK(t->graph); // as agreed
     bytes = t->graph->total * real_bytes(engine_real(rank->engine));
     t->arena = engine_alloc(rank->engine, bytes);
     TRY(rank_agree(rank, t->arena ? RETORT_OK : RETORT_MEMORY));
