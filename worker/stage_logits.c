@@ -358,6 +358,7 @@ static int verify_rows(const struct logit_store *store, struct rank *rank, struc
     struct block now = {0}, stored = {0};
     int64_t first, last, views = rank->recipe.logits.views;
     int64_t share = views * ranks_with_rows(rank);
+    CHECK(share > 0); // a data set has rows, a store views
     int64_t count = (VERIFY_ROWS + share - 1) / share;
     int rc = RETORT_OK;
     shard_range(rank->train, &first, &last);
