@@ -64,7 +64,7 @@ void process_adopt_orphans(void)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 }
 
-void process_children(struct process_list *out)
+void process_children(struct process_list *out, pid_t parent)
 {
     out->count = 0;
     DIR *folder = opendir("/proc");
@@ -74,7 +74,7 @@ void process_children(struct process_list *out)
     for (struct dirent *entry; (entry = readdir(folder)) && out->count < PROCESSES_MAX;) {
         pid_t pid =
             isdigit((unsigned char)entry->d_name[0]) ? (pid_t)strtol(entry->d_name, NULL, 10) : 0;
-        if (pid > 0 && read_stat(pid, &stat) && stat.parent == getpid())
+        if (pid > 0 && read_stat(pid, &stat) && stat.parent == parent)
             out->pids[out->count++] = pid;
     }
     closedir(folder);
@@ -93,7 +93,7 @@ static int living(const struct process_list *spare, bool end_them)
 {
     struct process_list now;
     int count = 0;
-    process_children(&now);
+    process_children(&now, getpid());
     for (int i = 0; i < now.count; i++) {
         if (is_in(spare, now.pids[i]) || waitpid(now.pids[i], NULL, WNOHANG) != 0)
             continue;

@@ -18,8 +18,8 @@ int64_t process_start_ticks(pid_t pid);
 
 // From now on orphans among our descendants become our children, so that none is lost.
 void process_adopt_orphans(void);
-// Our children now.
-void process_children(struct process_list *out);
+// The children of `parent` now.
+void process_children(struct process_list *out, pid_t parent);
 // Waits until no child is left but those of `spare`; after `grace_s` seconds kills what is there,
 // and returns how many it killed.
 int process_end_children(const struct process_list *spare, double grace_s);

@@ -75,7 +75,13 @@ static void note_death(struct relay *r, const char *line)
 }
 
 static void banner_add(struct relay *r, const char *line)
-{
+{ // That a job ended because one of its processes did is said of every failure.
+    r->dull = r->dull || starts_with(line, "Primary job ");
+    if (r->dull)
+        return;
+    if (r->fresh)
+        r->banner[0] = '\0';
+    r->fresh = false;
     size_t used = strlen(r->banner);
     line += strspn(line, " ");
     if (*line)
@@ -102,10 +108,9 @@ static void take_line(struct relay *r)
         show(r, line);
     } else if (is_frame(line)) {
         r->framed = !r->framed;
+        r->fresh = r->framed;
+        r->dull = false;
     } else if (r->framed) {
-        // That a job ended because of another process is said of every failure.
-        if (starts_with(line, "Primary job "))
-            return;
         note_death(r, line);
         banner_add(r, line);
     } else if (!is_note(line) && !starts_with(line, "mpirun: ")) {

@@ -12,6 +12,8 @@ struct relay {
     int log;         // descriptor of the log of everything, or -1; borrowed
     bool terminal;   // stdout and stderr are one: erase a progress line first
     bool framed;     // inside a banner
+    bool fresh;      // whose first line is to come
+    bool dull;       // that says nothing of the cause
     bool error_seen; // a rank has said what is wrong
     int dead_rank;   // that died by a signal, or -1
     int dead_signal;

@@ -47,9 +47,10 @@ static void print_machine(const json_t *root)
     const char *precision = json_string_value(json_object_get(root, "precision"));
     if (!device || !precision)
         return;
-    log_info("%lld rank(s) of %lld thread(s), %s, %s, %s",
-             (long long)json_integer_value(json_object_get(root, "ranks")),
-             (long long)json_integer_value(json_object_get(root, "threads")), device, precision,
+    long long ranks = json_integer_value(json_object_get(root, "ranks"));
+    long long threads = json_integer_value(json_object_get(root, "threads"));
+    log_info("%lld rank%s of %lld thread%s, %s, %s, %s", ranks, ranks == 1 ? "" : "s", threads,
+             threads == 1 ? "" : "s", device, precision,
              processor ? processor : "unknown processor");
 }
 

@@ -19,6 +19,7 @@
 #include "launcher/relay.h"
 #include "launcher/start_command.h"
 
+static const double MPIRUN_GRACE_S = 3;   // to end by itself once its ranks are killed
 static const double LEFTOVER_GRACE_S = 3; // orphaned ranks end by themselves in about 2.6 s
 
 struct launch {
@@ -28,8 +29,9 @@ struct launch {
     int errors;  // mpirun's stderr
     int status;  // of mpirun, as waitpid gives it
     bool ended;
-    int stop;   // the signal that asked for an end, or 0
-    int killed; // the signal that ended all at once, or 0
+    int stop;        // the signal that asked for an end, or 0
+    int killed;      // the signal that ended all at once, or 0
+    double killed_s; // when
     struct relay relay;
     struct process_list spare; // children that are none of ours
 };
@@ -103,6 +105,20 @@ static int spawn(struct launch *l, const struct start_command *command)
     return RETORT_OK;
 }
 
+// Kills the ranks of this host. mpirun is given the time to end those of others and to clear away
+// its shared memory.
+static void end_at_once(struct launch *l, int signal_number)
+{
+    struct process_list ranks;
+    process_children(&ranks, l->mpirun);
+    for (int i = 0; i < ranks.count; i++)
+        kill(ranks.pids[i], SIGKILL);
+    kill(l->mpirun, SIGTERM);
+    if (!l->killed)
+        l->killed_s = clock_seconds();
+    l->killed = signal_number;
+}
+
 // The first signal asks the ranks to checkpoint and leave; a second INT or TERM ends them.
 static void on_signal(struct launch *l, int signal_number)
 {
@@ -110,8 +126,7 @@ static void on_signal(struct launch *l, int signal_number)
         return;
     bool again = l->stop != 0 && signal_number != SIGUSR1;
     if (again || !l->start->run_folder) {
-        l->killed = signal_number;
-        kill(-l->mpirun, SIGKILL);
+        end_at_once(l, signal_number);
         return;
     }
     if (!l->stop)
@@ -145,10 +160,12 @@ static void wait_for_end(struct launch *l)
     while (!l->ended) {
         struct pollfd watched[] = {{.fd = l->signals, .events = POLLIN},
                                    {.fd = open ? l->errors : -1, .events = POLLIN}};
-        poll(watched, 2, OWNER_BEAT_S * 1000 / 4);
+        poll(watched, 2, l->killed ? 100 : OWNER_BEAT_S * 1000 / 4);
         read_signals(l);
         if (open)
             open = read_errors(l);
+        if (l->killed && clock_seconds() - l->killed_s > MPIRUN_GRACE_S)
+            kill(-l->mpirun, SIGKILL);
         l->ended = waitpid(l->mpirun, &l->status, WNOHANG) == l->mpirun;
         if (l->start->owner && clock_seconds() - last_beat >= OWNER_BEAT_S) {
             owner_refresh(l->start->owner);
@@ -169,11 +186,12 @@ static int report_death(const struct launch *l)
     if (run_folder && path_join(folder, run_folder, "ranks") == RETORT_OK &&
         watchdog_describe(folder, r->dead_rank, last, sizeof last) != RETORT_OK)
         last[0] = '\0';
+    const char *place = strstr(last, "): "); // who it was is said already
     return FAIL(RETORT_RANK, "rank %d on %s was ended by signal %d (%s)%s%s%s", r->dead_rank,
                 r->dead_host, r->dead_signal,
                 r->dead_signal == SIGKILL ? "Killed: by hand, or memory ran out"
                                           : strsignal(r->dead_signal),
-                last[0] ? "; last seen: " : "", last,
+                last[0] ? "; last seen: " : "", place ? place + strlen("): ") : last,
                 run_folder ? "; run again to go on from the last checkpoint" : "");
 }
 
@@ -200,6 +218,9 @@ static int outcome(const struct launch *l)
         return report_death(l);
     if (is_worker_code(code) && (r->error_seen || code == RETORT_STOPPED))
         return code;
+    if (code > 128) // so soon that mpirun does not know which
+        return FAIL(RETORT_RANK, "a rank was ended by signal %d (%s) right after its start",
+                    code - 128, strsignal(code - 128));
     return FAIL(is_worker_code(code) && code != RETORT_FAILED ? code : RETORT_RANK,
                 "the ranks ended with code %d and said nothing more%s%s", code,
                 r->banner[0] ? "; mpirun says: " : "", r->banner);
@@ -236,7 +257,7 @@ int start_ranks(const struct start *s)
     int log = open_log(s, &command);
     relay_init(&l.relay, log);
     process_adopt_orphans();
-    process_children(&l.spare);
+    process_children(&l.spare, getpid());
     our_signals(&set);
     sigprocmask(SIG_BLOCK, &set, &before);
     TRY_ELSE((l.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) >= 0, RETORT_FAILED,

@@ -9,7 +9,7 @@ expect 0 "${run[@]}"
 says out '^teacher +40\.32 +66\.11 +2\.525 +40\.50 +512  26 min 00 s$'
 says out '^student, EMA +41\.21 +67\.01 +2\.490 +- +-  -$'
 quiet_about out '^baseline'
-says out 'Fake 9000'
+says out '^2 ranks of 1 thread, cpu, f32, Fake 9000$'
 says out '^run folder: runs/recipe$'
 says runs/recipe/recipe.yaml 'microbatches: 2'
 [ ! -e runs/recipe/owner.json ] || fail "the owner is still there"

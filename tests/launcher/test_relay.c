@@ -59,6 +59,9 @@ static void check_death(const struct relay *r, const char *shown)
     assert_int_equal(r->dead_rank, 1);
     assert_int_equal(r->dead_signal, 9);
     assert_string_equal(r->dead_host, "vm");
+    assert_string_equal(r->banner,
+                        "mpirun noticed that process rank 1 with PID 0 on node vm exited "
+                        "on signal 9 (Killed).");
     assert_true(r->error_seen);
 }
 
