@@ -10,9 +10,9 @@
 static const struct {
     const char *key, *name;
 } SYSTEMS[] = {
-    {"teacher", "teacher"},   {"teacher_ema", "teacher, EMA"},
-    {"baseline", "baseline"}, {"baseline_ema", "baseline, EMA"},
-    {"student", "student"},   {"student_ema", "student, EMA"},
+    {"teacher", "teacher"},          {"teacher_ema", "teacher, EMA"},   {"logits", "logits"},
+    {"baseline", "baseline"},        {"baseline_ema", "baseline, EMA"}, {"student", "student"},
+    {"student_ema", "student, EMA"},
 };
 
 // One cell, `scale` times the member and right-aligned; a dash where there is none.

@@ -167,7 +167,8 @@ int run_main(int argc, char **argv)
     TRY(parse(&a, argc, argv, &first, &helped));
     if (helped)
         return RETORT_OK;
-    const struct run_request request = {argv[first], &a.sets, a.ranks, a.threads, a.hosts, a.fresh};
+    const struct run_request request = {argv[first], &a.sets,  a.ranks, a.threads,
+                                        a.hosts,     a.device, a.fresh};
     TRY(run_folder_name(plan.folder, a.out, argv[first]));
     TRY(run_plan_make(&plan, &request));
     TRY(stage_list(stages, a.stages, &plan.recipe));

@@ -79,6 +79,13 @@ static void inherit(struct recipe *asked, const struct recipe *stored)
     asked->run.ranks = stored->run.ranks;
 }
 
+// The reference engine computes in double only; recipe_resolve knows the others' default.
+static void settle_precision(struct recipe *r, const char *device)
+{
+    if (r->run.precision == PRECISION_AUTO && strcmp(device, "reference") == 0)
+        r->run.precision = PRECISION_F64;
+}
+
 static int refuse_difference(const char *folder, const char *recipe_path, char *lines)
 {
     size_t length = strlen(lines);
@@ -121,6 +128,7 @@ int run_plan_make(struct run_plan *p, const struct run_request *request)
         TRY(recipe_load(&stored, stored_path));
         inherit(&p->recipe, &stored);
     }
+    settle_precision(&p->recipe, request->device);
     p->ranks = request->ranks;
     if (p->ranks == 0)
         p->ranks = p->resumes ? (int)stored.run.ranks : default_ranks(request, &p->recipe);

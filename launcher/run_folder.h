@@ -11,6 +11,7 @@ struct run_request {
     const struct text_list *sets;
     int ranks, threads; // 0: by default
     const char *hosts;  // or NULL
+    const char *device; // settles run.precision: auto
     bool fresh;         // what is in the folder does not count
 };
 

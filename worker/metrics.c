@@ -7,11 +7,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 
 struct metrics {
     FILE *lines; // owned; NULL where nothing is written
     char lines_path[PATH_CAPACITY], summary_path[PATH_CAPACITY];
-    json_t *summary; // owned
+    json_t *summary;            // owned
+    double opened_s, earlier_s; // when this start began; what the starts before it took
 };
 
 int metrics_create(struct metrics **out, const char *folder, int is_first)
@@ -28,6 +30,8 @@ int metrics_create(struct metrics **out, const char *folder, int is_first)
         m->summary = json_load_file(m->summary_path, 0, NULL);
         if (!m->summary)
             m->summary = json_object();
+        m->opened_s = clock_seconds();
+        m->earlier_s = json_number_value(json_object_get(m->summary, "seconds"));
     }
     *out = m;
     return RETORT_OK;
@@ -143,4 +147,14 @@ int summary_set(struct metrics *m, const char *key, json_t *value)
     int rc = file_write_whole(m->summary_path, text, strlen(text));
     free(text);
     return rc;
+}
+
+const json_t *summary_get(const struct metrics *m, const char *key)
+{
+    return json_object_get(m->summary, key);
+}
+
+int summary_clock(struct metrics *m)
+{
+    return summary_set(m, "seconds", json_real(m->earlier_s + clock_seconds() - m->opened_s));
 }

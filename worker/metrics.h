@@ -23,3 +23,8 @@ int metrics_line(struct metrics *m, json_t *line);
 
 // summary.json: sets one member (takes the reference) and rewrites the file whole.
 int summary_set(struct metrics *m, const char *key, json_t *value);
+// Its member `key`, borrowed, or NULL.
+const json_t *summary_get(const struct metrics *m, const char *key);
+// `seconds` becomes the time of all starts up to now, as far as each kept its work: called with
+// every checkpoint and every finished view.
+int summary_clock(struct metrics *m);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "worker/rank.h"
 #include "worker/stage_logits.h"
 #include "worker/stage_train.h"
@@ -70,7 +69,7 @@ static int run_stage(struct rank *rank, enum stage stage)
     CHECK(!"a stage that stage_parse knows");
 }
 
-static int summarise(struct rank *rank, double start)
+static int summarise(struct rank *rank)
 {
     int rc = RETORT_OK;
     struct metrics *m = rank->metrics;
@@ -81,7 +80,6 @@ static int summarise(struct rank *rank, double start)
     TRY(summary_set(m, "processor", json_string(engine_describe(rank->engine))));
     TRY(summary_set(m, "precision",
                     json_string(engine_real(rank->engine) == REAL_F64 ? "f64" : "f32")));
-    TRY(summary_set(m, "seconds", json_real(clock_seconds() - start)));
 fail:
     return rc;
 }
@@ -89,7 +87,6 @@ fail:
 int run_stages(struct comm *comm, const char *folder, const char *device, const char *stages,
                bool *agreed)
 {
-    double start = clock_seconds();
     struct rank rank;
     int rc = RETORT_OK;
     stop_signal_install();
@@ -98,7 +95,7 @@ int run_stages(struct comm *comm, const char *folder, const char *device, const 
     for (int s = 0; s < STAGE_COUNT; s++)
         if (rank.recipe.run.stages[s])
             TRY(run_stage(&rank, (enum stage)s));
-    TRY(rank_agree(&rank, summarise(&rank, start)));
+    TRY(rank_agree(&rank, summarise(&rank)));
 fail:
     *agreed = rank.agreed;
     rank_close(&rank, rc);

@@ -120,6 +120,7 @@ static int save_files(struct trainer *t, const struct progress_state *s,
     if (is_best)
         TRY(checkpoint_link(folder, t->step, "best.h5"));
     TRY(checkpoint_link(folder, t->step, "last.h5"));
+    TRY(summary_clock(t->rank->metrics));
 fail:
     checkpoint_free(&c);
     return rc;

@@ -217,6 +217,25 @@ static void close_block(struct block *b)
     free(b->digests);
 }
 
+// summary.json's `logits`: what the views made so far took, over all starts. Rank 0 writes.
+static int record_view(struct rank *rank, const struct logit_identity *id, int64_t view,
+                       double seconds)
+{
+    struct metrics *m = rank->metrics;
+    double all = seconds, views = (double)view + 1;
+    int rc = RETORT_OK;
+    if (view > 0)
+        all += json_number_value(json_object_get(summary_get(m, "logits"), "seconds"));
+    log_info("logits   view %lld/%lld  %.0f images/s", (long long)view + 1, (long long)id->views,
+             (double)id->samples / seconds);
+    TRY(summary_set(m, "logits",
+                    json_pack("{s:I,s:f,s:f}", "views", (json_int_t)view + 1, "images_per_s",
+                              views * (double)id->samples / all, "seconds", all)));
+    TRY(summary_clock(m));
+fail:
+    return rc;
+}
+
 static int compute_all(struct rank *rank, struct teacher *t, const char *path,
                        const struct logit_identity *id)
 {
@@ -234,8 +253,7 @@ static int compute_all(struct rank *rank, struct teacher *t, const char *path,
         double start = clock_seconds();
         TRY(compute_view(writer, rank, t, &mine, &all, view));
         TRY(rank_agree(rank, writer ? logit_writer_end_view(writer) : RETORT_OK));
-        log_info("logits   view %lld/%lld  %.0f images/s", (long long)view + 1,
-                 (long long)id->views, (double)id->samples / (clock_seconds() - start));
+        TRY(rank_agree(rank, record_view(rank, id, view, clock_seconds() - start)));
     }
     rc = writer ? logit_writer_commit(&writer) : RETORT_OK;
     TRY(rank_agree(rank, rc));

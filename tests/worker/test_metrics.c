@@ -142,6 +142,22 @@ static void the_summary_outlives_a_restart(void **state)
     json_decref(summary);
 }
 
+// What an earlier start took counts, and only up to what it kept.
+static void the_clock_goes_on_after_a_restart(void **state)
+{
+    struct scratch *s = *state;
+    assert_int_equal(summary_set(s->metrics, "seconds", json_real(100.0)), RETORT_OK);
+    metrics_destroy(&s->metrics);
+    assert_int_equal(metrics_create(&s->metrics, s->folder, true), RETORT_OK);
+    assert_true(json_number_value(summary_get(s->metrics, "seconds")) == 100.0);
+    (void)usleep(2000);
+    assert_int_equal(summary_clock(s->metrics), RETORT_OK);
+    double first = json_number_value(summary_get(s->metrics, "seconds"));
+    assert_int_equal(summary_clock(s->metrics), RETORT_OK);
+    double second = json_number_value(summary_get(s->metrics, "seconds"));
+    assert_true(first >= 100.002 && first <= second && second < 160.0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +168,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(halves_of_lines_are_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_rank_that_is_not_first_writes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_summary_outlives_a_restart, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_clock_goes_on_after_a_restart, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
