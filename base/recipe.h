@@ -20,7 +20,7 @@ enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE };
 enum distill_kind { DISTILL_NONE, DISTILL_KD };
 enum reduction_kind { REDUCTION_BATCH, REDUCTION_ELEMENTWISE };
 enum shuffle_kind { SHUFFLE_GLOBAL, SHUFFLE_SHARD };
-enum norm_kind { NORM_NONE, NORM_BATCH };
+enum norm_kind { NORM_NONE, NORM_BATCH, NORM_BATCH_SYNC };
 enum activation_kind { ACTIVATION_NONE, ACTIVATION_RELU };
 enum init_kind { INIT_XAVIER_NORMAL, INIT_KAIMING_NORMAL };
 enum precision_kind { PRECISION_AUTO, PRECISION_F32, PRECISION_F64 };

@@ -56,7 +56,7 @@ static int add_conv_block(struct graph *g, int number, int channels, int stride,
     TRY(graph_add_conv(g, name, channels, 3, stride, !norm));
     if (norm) {
         snprintf(name, sizeof(name), "norm%d", number);
-        TRY(graph_add_batchnorm(g, name));
+        TRY(graph_add_batchnorm(g, name, options->norm == NORM_BATCH_SYNC));
     }
     snprintf(name, sizeof(name), "act%d", number);
     TRY(graph_add_activation(g, name, options->activation));

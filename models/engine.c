@@ -81,9 +81,9 @@ int engine_to_f32(struct engine *e, float *to, const void *from, size_t count)
     return e->ops->to_f32(e, to, from, count);
 }
 
-int engine_add(struct engine *e, void *to, const void *from, size_t count)
+int engine_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type)
 {
-    return e->ops->add(e, to, from, count);
+    return e->ops->add(e, to, from, count, type);
 }
 
 int engine_zero(struct engine *e, void *p, size_t bytes)
@@ -131,7 +131,7 @@ int network_create(struct network **out, struct engine *e, const struct graph *g
                    const struct network_options *options)
 {
     *out = NULL;
-    return e->ops->network_create(out, e, g, options);
+    return e->ops->network_create(out, e, g, options, NULL);
 }
 
 void network_destroy(struct network **p)
@@ -182,4 +182,41 @@ int network_backward(struct network *n, void *gradients, const struct step_scala
 int network_logits_f16(struct network *n, uint16_t *out)
 {
     return n->ops->network_logits_f16(n, out);
+}
+
+int network_group_create(struct network_group **out, struct network *first, int count,
+                         const struct batch_sum *whole)
+{
+    *out = NULL;
+    return first->ops->group_create(out, first, count, whole);
+}
+
+void network_group_destroy(struct network_group **p)
+{
+    if (*p == NULL)
+        return;
+    (*p)->ops->group_destroy(*p);
+    *p = NULL;
+}
+
+struct network *network_group_member(const struct network_group *g, int k)
+{
+    return g->ops->group_member(g, k);
+}
+
+size_t network_group_memory(const struct network_group *g)
+{
+    return g->ops->group_memory(g);
+}
+
+int network_group_forward(struct network_group *g, const struct input *const *inputs)
+{
+    return g->ops->group_forward(g, inputs);
+}
+
+int network_group_backward(struct network_group *g, void *const *gradients,
+                           const struct step_scalars *scalars,
+                           const struct ready_callback *on_ready)
+{
+    return g->ops->group_backward(g, gradients, scalars, on_ready);
 }

@@ -101,7 +101,8 @@ size_t network_memory(const struct network *n);
 // then.
 int network_set_weights(struct network *n, const void *arena);
 enum forward_mode {
-    FORWARD_TRAIN, // BatchNorm by the micro-batch's statistics, kept for backward
+    FORWARD_TRAIN, // BatchNorm by the micro-batch's statistics (a synchronised one too: the
+                   // micro-batch is then the whole batch), kept for backward
     FORWARD_EVAL,  // BatchNorm by running statistics
 };
 int network_forward(struct network *n, const struct input *in, enum forward_mode mode);
@@ -130,20 +131,52 @@ int network_loss(struct network *n, const struct loss_targets *targets,
                  const struct loss_spec *spec, const struct step_scalars *scalars, double *sums);
 
 // ---- gradients
-// Called on the host when [begin, end) of the gradient arena is final for this backward (ordered on
-// the engine's queue); ranges are disjoint and cover [0, total).
+// Called on the host when [begin, end) of a micro-batch's gradient arena is final for this backward
+// (ordered on the engine's queue); a micro-batch's ranges are disjoint and cover [0, total).
 struct ready_callback {
-    int (*ready)(void *context, size_t begin, size_t end);
+    int (*ready)(void *context, int microbatch, size_t begin, size_t end); // of a group; else 0
     void *context;
 };
 // gradients[total] (engine memory) = d loss / d parameters of this micro-batch; in the statistics'
-// range, count / global batch × the micro-batch's mean and unbiased variance. Overwrites.
+// range, count / global batch × the mean and unbiased variance it was normalised by. Overwrites.
 // `on_ready` may be NULL.
 int network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
                      const struct ready_callback *on_ready);
 // to[i] += from[i], i < count: nodes of the micro-batch tree.
-int engine_add(struct engine *e, void *to, const void *from, size_t count);
+int engine_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int engine_zero(struct engine *e, void *p, size_t bytes);
+
+// ---- micro-batches that advance together (norm: batch_sync)
+// A synchronised BatchNorm needs sums over the whole batch before any micro-batch may go on. So a
+// group holds all micro-batches of a rank at once and leads them through the layers side by side.
+// Where a layer needs such sums the engine stops and calls `sum`: what every micro-batch has to add
+// is there, and the engine goes on with the total. Where it stops, and what it sums there, is the
+// engine's own and the same on all ranks. Between two stops the work is fixed: a segment, which an
+// engine may capture once and replay.
+struct batch_sum {
+    // sums[k][count] (engine memory, f64) is micro-batch k's share, zeros when it is empty. Leaves
+    // in sums[0] the total over all micro-batches of all ranks, by the tree; sums[k > 0] may
+    // change. Ordered on the engine's queue.
+    int (*sum)(void *context, double *const *sums, int microbatches, size_t count);
+    void *context;
+};
+struct network_group; // opaque
+// Micro-batch 0 is held by `first`, a training network, and the other count - 1 by networks made
+// here, which use first's weights, plan and workspaces and have activations of their own. `first`
+// is borrowed and outlives the group; network_set_weights of `first` is for all.
+int network_group_create(struct network_group **out, struct network *first, int count,
+                         const struct batch_sum *whole);
+void network_group_destroy(struct network_group **p); // takes NULL
+// The network that holds micro-batch k: for network_logits and network_loss. Borrowed.
+struct network *network_group_member(const struct network_group *g, int k);
+size_t network_group_memory(const struct network_group *g); // of all members
+// FORWARD_TRAIN of every micro-batch, inputs[count].
+int network_group_forward(struct network_group *g, const struct input *const *inputs);
+// gradients[k] = micro-batch k's, as network_backward's. In each layer one micro-batch comes after
+// the other: two may be given one arena if on_ready takes the first one's ranges out of it.
+int network_group_backward(struct network_group *g, void *const *gradients,
+                           const struct step_scalars *scalars,
+                           const struct ready_callback *on_ready);
 
 // ---- the update
 struct optimizer_spec {

@@ -20,7 +20,7 @@ struct engine_ops {
     int (*synchronize)(struct engine *e);
     int (*from_f32)(struct engine *e, void *to, const float *from, size_t count);
     int (*to_f32)(struct engine *e, float *to, const void *from, size_t count);
-    int (*add)(struct engine *e, void *to, const void *from, size_t count);
+    int (*add)(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
     int (*zero)(struct engine *e, void *p, size_t bytes);
     int (*update)(struct engine *e, const struct graph *g, const struct arenas *arenas,
                   const struct optimizer_spec *spec, const struct step_scalars *scalars);
@@ -32,8 +32,9 @@ struct engine_ops {
     int (*input_load)(struct input *in, const struct picture_batch *batch, uint64_t *digests);
     int (*input_load_values)(struct input *in, const double *values, int count);
 
+    // With weights_of: a network that shares that one's weights, plan and workspaces.
     int (*network_create)(struct network **out, struct engine *e, const struct graph *g,
-                          const struct network_options *options);
+                          const struct network_options *options, struct network *weights_of);
     void (*network_destroy)(struct network *n);
     int (*network_plan)(const struct network *n, char **out);
     size_t (*network_memory)(const struct network *n);
@@ -46,6 +47,16 @@ struct engine_ops {
     int (*network_backward)(struct network *n, void *gradients, const struct step_scalars *scalars,
                             const struct ready_callback *on_ready);
     int (*network_logits_f16)(struct network *n, uint16_t *out);
+
+    int (*group_create)(struct network_group **out, struct network *first, int count,
+                        const struct batch_sum *whole);
+    void (*group_destroy)(struct network_group *g);
+    struct network *(*group_member)(const struct network_group *g, int k);
+    size_t (*group_memory)(const struct network_group *g);
+    int (*group_forward)(struct network_group *g, const struct input *const *inputs);
+    int (*group_backward)(struct network_group *g, void *const *gradients,
+                          const struct step_scalars *scalars,
+                          const struct ready_callback *on_ready);
 };
 
 // The base each engine's own structs begin with. `*_destroy` and `close` free the whole object.
@@ -56,6 +67,9 @@ struct input {
     const struct engine_ops *ops;
 };
 struct network {
+    const struct engine_ops *ops;
+};
+struct network_group {
     const struct engine_ops *ops;
 };
 

@@ -134,11 +134,12 @@ fail:
     return rc;
 }
 
-int graph_add_batchnorm(struct graph *g, const char *name)
+int graph_add_batchnorm(struct graph *g, const char *name, bool synced)
 {
     struct node *n;
     int rc = RETORT_OK;
     TRY(node_add(g, NODE_BATCHNORM, name, &n));
+    n->synced = synced;
     TRY(param_add(g, n, PARAM_GAMMA, 1, &n->channels, &n->weight));
     TRY(param_add(g, n, PARAM_BETA, 1, &n->channels, &n->bias));
 fail:

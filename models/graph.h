@@ -31,6 +31,7 @@ struct node {
     int kernel, stride, padding; // conv and pool
     bool has_bias;
     int activation;     // enum activation_kind, NODE_ACTIVATION only
+    bool synced;        // BatchNorm: statistics of the whole batch, not of a micro-batch
     int weight, bias;   // indices of params: conv, linear; gamma, beta for BatchNorm; else -1
     int mean, variance; // indices of params: BatchNorm's running statistics; else -1
 };

@@ -14,7 +14,8 @@ int graph_begin(struct graph **out, const char *arch, int channels, int height, 
 // Padding kernel / 2: stride 1 keeps the picture's size when the kernel is odd.
 int graph_add_conv(struct graph *g, const char *name, int channels, int kernel, int stride,
                    bool has_bias);
-int graph_add_batchnorm(struct graph *g, const char *name);
+// `synced`: statistics of the whole batch, not of a micro-batch.
+int graph_add_batchnorm(struct graph *g, const char *name, bool synced);
 // ACTIVATION_NONE adds no node.
 int graph_add_activation(struct graph *g, const char *name, int64_t activation);
 // Windows that would reach over the edge are left out.

@@ -219,7 +219,8 @@ static int tree(struct bench *b, int64_t begin, int64_t end, void *gradients, in
     int64_t middle = comm_tree_split(begin, end);
     TRY(tree(b, begin, middle, gradients, depth + 1));
     TRY(tree(b, middle, end, b->tree[depth], depth + 1));
-    TIMED(BENCH_TREE, engine_add(b->engine, gradients, b->tree[depth], b->graph->total));
+    TIMED(BENCH_TREE, engine_add(b->engine, gradients, b->tree[depth], b->graph->total,
+                                 engine_real(b->engine)));
 fail:
     return rc;
 }

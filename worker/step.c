@@ -58,7 +58,8 @@ static int tree_gradients(struct trainer *t, int64_t epoch, int64_t step, int64_
     int64_t middle = comm_tree_split(a, b);
     TRY(tree_gradients(t, epoch, step, a, middle, gradients, depth + 1));
     TRY(tree_gradients(t, epoch, step, middle, b, t->tree[depth], depth + 1));
-    TRY(engine_add(t->rank->engine, gradients, t->tree[depth], t->graph->total));
+    TRY(engine_add(t->rank->engine, gradients, t->tree[depth], t->graph->total,
+                   engine_real(t->rank->engine)));
 fail:
     return rc;
 }

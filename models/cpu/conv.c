@@ -47,7 +47,7 @@ static size_t weight_elements(const struct layer *l)
 
 static bool is_own(const struct layer *l, enum dnn_direction direction)
 {
-    return l->conv.algorithm[direction] == CONV_OWN;
+    return l->conv->algorithm[direction] == CONV_OWN;
 }
 
 static bool weights_padded(const struct layer *l)
@@ -72,12 +72,12 @@ static void copy_rows(const struct layer *l, float *padded, float *dense, bool t
 static int pack_weights(struct cpu_network *n, struct layer *l, int first)
 {
     int rc = RETORT_OK;
-    struct conv_state *c = &l->conv;
-    float *weights = (float *)(uintptr_t)n->arena + cpu_param(n, l->node->weight)->offset;
+    struct conv_state *c = l->conv;
+    float *weights = (float *)(uintptr_t)cpu_weights(n, l->node->weight);
     if (first < c->pack_count && weights_padded(l)) {
-        memset(n->plain.data, 0, weight_elements(l) * sizeof(float));
-        copy_rows(l, n->plain.data, weights, true);
-        weights = n->plain.data;
+        memset(n->first->plain.data, 0, weight_elements(l) * sizeof(float));
+        copy_rows(l, n->first->plain.data, weights, true);
+        weights = n->first->plain.data;
     }
     for (int i = first; i < c->pack_count; i++) {
         TRY(dnn_op_bind(&n->engine->dnn, &c->packs[i].pack, DNNL_ARG_FROM, weights));
@@ -91,12 +91,12 @@ fail:
 static int packed_weights(struct cpu_network *n, struct layer *l, const struct dnn_op *op,
                           float **out)
 {
-    struct conv_state *c = &l->conv;
+    struct conv_state *c = l->conv;
     struct dnn_conv shape = conv_shape(l, 1);
     int rc = RETORT_OK;
-    if (n->timing) { // any numbers will do
-        TRY(cpu_scratch_reserve(n, &n->staging, dnn_op_bytes(op, DNNL_ARG_WEIGHTS)));
-        *out = n->staging.data;
+    if (n->first->timing) { // any numbers will do
+        TRY(cpu_scratch_reserve(n, &n->first->staging, dnn_op_bytes(op, DNNL_ARG_WEIGHTS)));
+        *out = n->first->staging.data;
         return RETORT_OK;
     }
     for (int i = 0; i < c->pack_count; i++)
@@ -109,11 +109,11 @@ static int packed_weights(struct cpu_network *n, struct layer *l, const struct d
     struct packed *p = &c->packs[c->pack_count];
     TRY(dnn_pack_create(&p->pack, &n->engine->dnn, &shape, op, DNNL_ARG_WEIGHTS));
     TRY(cpu_op_adopt(n, &p->pack));
-    TRY(cpu_network_alloc(n, dnn_op_bytes(op, DNNL_ARG_WEIGHTS), &p->data));
+    TRY(cpu_network_alloc(n->first, dnn_op_bytes(op, DNNL_ARG_WEIGHTS), &p->data));
     TRY(dnn_op_bind(&n->engine->dnn, &p->pack, DNNL_ARG_TO, p->data));
     *out = p->data;
     c->pack_count++;
-    if (n->arena != NULL) // a new batch size in the middle of training
+    if (n->first->arena != NULL) // a new batch size in the middle of training
         TRY(pack_weights(n, l, c->pack_count - 1));
 fail:
     return rc;
@@ -131,7 +131,7 @@ static int bind_forward(struct cpu_network *n, struct layer *l, struct dnn_op *o
         TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, l->x));
     TRY(dnn_op_bind(d, op, DNNL_ARG_WEIGHTS, weights));
     if (l->node->has_bias)
-        TRY(dnn_op_bind(d, op, DNNL_ARG_BIAS, l->conv.bias));
+        TRY(dnn_op_bind(d, op, DNNL_ARG_BIAS, l->conv->bias));
     TRY(dnn_op_bind(d, op, DNNL_ARG_DST, l->y));
 fail:
     return rc;
@@ -152,19 +152,19 @@ static int bind_backward(struct cpu_network *n, struct layer *l, struct dnn_op *
     if (l->x != NULL)
         TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, l->x));
     if (l->node->has_bias)
-        TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_BIAS, l->conv.bias_gradient));
-    TRY(cpu_scratch_reserve(n, &n->staging, dnn_op_bytes(op, DNNL_ARG_DIFF_WEIGHTS)));
+        TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_BIAS, l->conv->bias_gradient));
+    TRY(cpu_scratch_reserve(n, &n->first->staging, dnn_op_bytes(op, DNNL_ARG_DIFF_WEIGHTS)));
 fail:
     return rc;
 }
 
 static int reserve_own(struct cpu_network *n, const struct layer *l, enum dnn_direction direction)
 {
-    size_t bytes = own_scratch_bytes(&l->conv.own, n->engine->host.threads, direction);
+    size_t bytes = own_scratch_bytes(&l->conv->own, n->engine->host.threads, direction);
     int rc = RETORT_OK;
-    TRY(cpu_scratch_reserve(n, &n->scratchpad, bytes));
+    TRY(cpu_scratch_reserve(n, &n->first->scratchpad, bytes));
     if (direction == DNN_BACKWARD_WEIGHTS)
-        TRY(cpu_scratch_reserve(n, &n->staging, weight_elements(l) * sizeof(float)));
+        TRY(cpu_scratch_reserve(n, &n->first->staging, weight_elements(l) * sizeof(float)));
 fail:
     return rc;
 }
@@ -174,7 +174,7 @@ int conv_prepare(struct cpu_network *n, struct layer *l, struct dnn_op *op, int 
 {
     struct dnn_conv shape = conv_shape(l, count);
     int rc = RETORT_OK;
-    *available = own_available(&l->conv.own);
+    *available = own_available(&l->conv->own);
     if (algorithm == CONV_OWN)
         return *available ? reserve_own(n, l, direction) : RETORT_OK;
     TRY(dnn_conv_create(op, &n->engine->dnn, &shape, direction,
@@ -189,15 +189,16 @@ fail:
 
 static void run_own(struct cpu_network *n, struct layer *l, int count, enum dnn_direction direction)
 {
-    const struct conv_state *c = &l->conv;
+    const struct conv_state *c = l->conv;
     int threads = n->engine->host.threads;
     if (direction == DNN_FORWARD)
-        own_forward(&c->own, threads, count, l->x, c->bias, l->relu, l->y, n->scratchpad.data);
+        own_forward(&c->own, threads, count, l->x, c->bias, l->relu, l->y,
+                    n->first->scratchpad.data);
     else if (direction == DNN_BACKWARD_DATA)
-        own_backward_data(&c->own, threads, count, l->dy, l->dx, n->scratchpad.data);
+        own_backward_data(&c->own, threads, count, l->dy, l->dx, n->first->scratchpad.data);
     else {
-        own_backward_weights(&c->own, threads, count, l->x, l->dy, n->staging.data,
-                             n->scratchpad.data);
+        own_backward_weights(&c->own, threads, count, l->x, l->dy, n->first->staging.data,
+                             n->first->scratchpad.data);
         if (l->node->has_bias)
             channel_sums(n, &l->out, count, l->dy, c->bias_gradient);
     }
@@ -215,7 +216,7 @@ int conv_run(struct cpu_network *n, struct layer *l, struct dnn_op *op, int coun
     if (l->x == NULL && direction != DNN_BACKWARD_DATA)
         TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, (void *)(uintptr_t)n->pictures));
     if (direction == DNN_BACKWARD_WEIGHTS)
-        TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_WEIGHTS, n->staging.data));
+        TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_WEIGHTS, n->first->staging.data));
     TRY(cpu_op_run(n, op));
 fail:
     return rc;
@@ -235,12 +236,12 @@ static int conv_build(struct cpu_network *n, struct layer *l, struct kernels *k,
     for (int i = 0; i < DNN_DIRECTIONS; i++) {
         if (!conv_has_direction(n, l, i))
             continue;
-        TRY(conv_prepare(n, l, &k->op[i], count, i, l->conv.algorithm[i], &available));
+        TRY(conv_prepare(n, l, &k->op[i], count, i, l->conv->algorithm[i], &available));
         TRY_ELSE(
             available, RETORT_USAGE,
             "the engine plan asks for algorithm \"%s\" for %s, which this machine does not have "
             "for a batch of %d; start afresh without the plan",
-            conv_algorithm_name(l->conv.algorithm[i]), l->node->name, count);
+            conv_algorithm_name(l->conv->algorithm[i]), l->node->name, count);
     }
     if (!conv_has_direction(n, l, DNN_BACKWARD_WEIGHTS) || is_own(l, DNN_BACKWARD_WEIGHTS))
         return RETORT_OK;
@@ -257,7 +258,7 @@ fail:
 static int open_own(struct cpu_network *n, struct layer *l)
 {
     struct dnn_conv shape = conv_shape(l, 1);
-    struct own_conv *own = &l->conv.own;
+    struct own_conv *own = &l->conv->own;
     int rc = RETORT_OK;
     own_describe(own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
     if (!own_available(own))
@@ -273,12 +274,17 @@ static int conv_open(struct cpu_network *n, struct layer *l)
 {
     size_t bytes = (size_t)l->out.padded * sizeof(float);
     int rc = RETORT_OK;
+    if (n->first != n) {
+        l->conv = n->first->layers[l - n->layers].conv;
+        return RETORT_OK;
+    }
+    TRY(cpu_network_alloc(n, sizeof(*l->conv), &l->conv));
     if (l->node->has_bias) {
-        TRY(cpu_network_alloc(n, bytes, &l->conv.bias));
-        TRY(cpu_network_alloc(n, bytes, &l->conv.bias_gradient));
+        TRY(cpu_network_alloc(n, bytes, &l->conv->bias));
+        TRY(cpu_network_alloc(n, bytes, &l->conv->bias_gradient));
     }
     if (weights_padded(l))
-        TRY(cpu_scratch_reserve(n, &n->plain, weight_elements(l) * sizeof(float)));
+        TRY(cpu_scratch_reserve(n, &n->first->plain, weight_elements(l) * sizeof(float)));
     TRY(open_own(n, l));
 fail:
     return rc;
@@ -286,11 +292,10 @@ fail:
 
 static int conv_set_weights(struct cpu_network *n, struct layer *l)
 {
-    const struct conv_state *c = &l->conv;
-    const float *weights = n->arena + cpu_param(n, l->node->weight)->offset;
+    const struct conv_state *c = l->conv;
+    const float *weights = cpu_weights(n, l->node->weight);
     if (l->node->has_bias)
-        memcpy(c->bias, n->arena + cpu_param(n, l->node->bias)->offset,
-               (size_t)l->out.channels * sizeof(float));
+        memcpy(c->bias, cpu_weights(n, l->node->bias), (size_t)l->out.channels * sizeof(float));
     own_set_weights(&c->own, weights, is_own(l, DNN_FORWARD), is_own(l, DNN_BACKWARD_DATA));
     return pack_weights(n, l, 0);
 }
@@ -298,7 +303,7 @@ static int conv_set_weights(struct cpu_network *n, struct layer *l)
 static int conv_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
     return conv_run(n, l, &k->op[OP_FORWARD], n->host.count, DNN_FORWARD,
-                    l->conv.algorithm[DNN_FORWARD]);
+                    l->conv->algorithm[DNN_FORWARD]);
 }
 
 // From the staging buffer into the arena, padding dropped.
@@ -310,17 +315,17 @@ static int unpack_gradients(struct cpu_network *n, struct layer *l, struct dnn_o
     float *to = gradients + weight->offset;
     int rc = RETORT_OK;
     if (l->node->has_bias)
-        memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->conv.bias_gradient,
+        memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->conv->bias_gradient,
                (size_t)l->out.channels * sizeof(float));
     if (is_own(l, DNN_BACKWARD_WEIGHTS)) {
-        memcpy(to, n->staging.data, weight->count * sizeof(float));
+        memcpy(to, n->first->staging.data, weight->count * sizeof(float));
         return RETORT_OK;
     }
-    TRY(dnn_op_bind(d, unpack, DNNL_ARG_FROM, n->staging.data));
-    TRY(dnn_op_bind(d, unpack, DNNL_ARG_TO, weights_padded(l) ? n->plain.data : to));
+    TRY(dnn_op_bind(d, unpack, DNNL_ARG_FROM, n->first->staging.data));
+    TRY(dnn_op_bind(d, unpack, DNNL_ARG_TO, weights_padded(l) ? n->first->plain.data : to));
     TRY(cpu_op_run(n, unpack));
     if (weights_padded(l))
-        copy_rows(l, n->plain.data, to, false);
+        copy_rows(l, n->first->plain.data, to, false);
 fail:
     return rc;
 }
@@ -328,7 +333,7 @@ fail:
 static int conv_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
                          float *gradients)
 {
-    const enum conv_algorithm *algorithm = l->conv.algorithm;
+    const enum conv_algorithm *algorithm = l->conv->algorithm;
     int count = n->host.count, rc = RETORT_OK;
     if (l->relu)
         relu_backward(n, l->y, l->dy, (size_t)count * shape_elements(&l->out));
@@ -344,8 +349,8 @@ fail:
 
 static void conv_close(struct layer *l)
 {
-    for (int i = 0; i < CONV_PACKS; i++)
-        dnn_op_free(&l->conv.packs[i].pack);
+    for (int i = 0; l->conv != NULL && i < CONV_PACKS; i++)
+        dnn_op_free(&l->conv->packs[i].pack);
 }
 
 const struct layer_ops CONV_LAYER = {.open = conv_open,

@@ -19,8 +19,6 @@ static const struct engine_ops OPS = {
     .network_plan = cpu_network_plan,
     .network_memory = cpu_network_memory,
     .network_set_weights = cpu_network_set_weights,
-    .network_forward = cpu_network_forward,
-    .network_backward = cpu_network_backward,
 };
 
 int cpu_open(struct engine **out, const struct engine_options *options)

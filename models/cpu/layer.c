@@ -6,6 +6,11 @@ size_t shape_elements(const struct shape *s)
     return (size_t)s->padded * s->height * s->width;
 }
 
+int shape_lanes(const struct cpu_network *n, const struct shape *s)
+{
+    return s->blocked ? n->engine->dnn.block : 1;
+}
+
 static struct shape shape_blocked(const struct cpu_network *n, int channels, int height, int width)
 {
     int block = n->engine->dnn.block;
@@ -57,7 +62,7 @@ static int append_node(struct cpu_network *n, const struct node *node)
         l->out = shape_blocked(n, node->channels, node->height, node->width);
         break;
     case NODE_BATCHNORM:
-        append(n, &NORM_LAYER, node);
+        append(n, node->synced ? &SYNCED_NORM_LAYER : &NORM_LAYER, node);
         break;
     case NODE_ACTIVATION:
         if (node->activation != ACTIVATION_RELU)
@@ -83,7 +88,8 @@ static int append_node(struct cpu_network *n, const struct node *node)
 static bool fuses_relu(const struct cpu_network *n)
 {
     const struct layer_ops *ops = n->layer_count > 0 ? n->layers[n->layer_count - 1].ops : NULL;
-    return ops == &CONV_LAYER || ops == &NORM_LAYER || ops == &LINEAR_LAYER;
+    return ops == &CONV_LAYER || ops == &NORM_LAYER || ops == &SYNCED_NORM_LAYER ||
+           ops == &LINEAR_LAYER;
 }
 
 int cpu_layers_create(struct cpu_network *n)

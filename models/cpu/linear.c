@@ -33,10 +33,10 @@ static int linear_forward(struct cpu_network *n, struct layer *l, struct kernels
 {
     (void)k;
     int rows = n->host.count, in = (int)shape_elements(&l->in), out = l->out.channels;
-    const float *weights = n->arena + cpu_param(n, l->node->weight)->offset;
+    const float *weights = cpu_weights(n, l->node->weight);
     int rc =
         dnn_gemm(false, true, rows, out, in, input_rows(n, l), in, weights, in, 0.0F, l->y, out);
-    add_bias(l->y, n->arena + cpu_param(n, l->node->bias)->offset, rows, out, l->relu);
+    add_bias(l->y, cpu_weights(n, l->node->bias), rows, out, l->relu);
     return rc;
 }
 
@@ -53,8 +53,8 @@ static int linear_backward(struct cpu_network *n, struct layer *l, struct kernel
                  gradients + weight->offset, in));
     sum_rows(l->dy, gradients + cpu_param(n, l->node->bias)->offset, rows, out);
     if (l->dx != NULL)
-        TRY(dnn_gemm(false, false, rows, in, out, l->dy, out, n->arena + weight->offset, in, 0.0F,
-                     l->dx, in));
+        TRY(dnn_gemm(false, false, rows, in, out, l->dy, out, cpu_weights(n, l->node->weight), in,
+                     0.0F, l->dx, in));
 fail:
     return rc;
 }

@@ -26,7 +26,7 @@ int cpu_network_alloc(struct cpu_network *n, size_t bytes, void *out)
 void cpu_scratch_free(struct cpu_network *n, struct scratch *s)
 {
     free(s->data);
-    n->memory_bytes -= s->bytes;
+    n->first->memory_bytes -= s->bytes;
     *s = (struct scratch){0};
 }
 
@@ -40,20 +40,20 @@ int cpu_scratch_reserve(struct cpu_network *n, struct scratch *s, size_t bytes)
         return FAIL(RETORT_MEMORY, "no memory for %s: %zu bytes of workspace", n->host.graph->arch,
                     bytes);
     s->bytes = bytes;
-    n->memory_bytes += bytes;
+    n->first->memory_bytes += bytes;
     return RETORT_OK;
 }
 
 int cpu_op_adopt(struct cpu_network *n, const struct dnn_op *op)
 {
-    return cpu_scratch_reserve(n, &n->scratchpad, dnn_op_bytes(op, DNNL_ARG_SCRATCHPAD));
+    return cpu_scratch_reserve(n, &n->first->scratchpad, dnn_op_bytes(op, DNNL_ARG_SCRATCHPAD));
 }
 
 int cpu_op_run(struct cpu_network *n, struct dnn_op *op)
 {
     int rc = RETORT_OK;
     if (dnn_op_bytes(op, DNNL_ARG_SCRATCHPAD) > 0)
-        TRY(dnn_op_bind(&n->engine->dnn, op, DNNL_ARG_SCRATCHPAD, n->scratchpad.data));
+        TRY(dnn_op_bind(&n->engine->dnn, op, DNNL_ARG_SCRATCHPAD, n->first->scratchpad.data));
     TRY(dnn_op_run(&n->engine->dnn, op));
 fail:
     return rc;
@@ -62,6 +62,11 @@ fail:
 const struct param *cpu_param(const struct cpu_network *n, int index)
 {
     return &n->host.graph->params[index];
+}
+
+const float *cpu_weights(const struct cpu_network *n, int index)
+{
+    return n->first->arena + cpu_param(n, index)->offset;
 }
 
 // ---- batch sizes
@@ -109,6 +114,70 @@ fail:
     return rc;
 }
 
+// ---- layer by layer
+
+static int cpu_forward_begin(struct host_network *host, const struct host_input *in)
+{
+    struct cpu_network *n = cpu_network_of(&host->base);
+    CHECK(n->first->arena != NULL);
+    n->pictures = in->values;
+    return kernels_for(n, host->count, &n->kernels);
+}
+
+static int cpu_forward(struct host_network *host, int layer)
+{
+    struct cpu_network *n = cpu_network_of(&host->base);
+    struct layer *l = &n->layers[layer];
+    return l->ops->forward(n, l, &n->kernels[layer]);
+}
+
+static int cpu_backward_begin(struct host_network *host, double share, void *gradients)
+{
+    struct cpu_network *n = cpu_network_of(&host->base);
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops->report_statistics != NULL)
+            n->layers[i].ops->report_statistics(n, &n->layers[i], share, gradients);
+    return RETORT_OK;
+}
+
+static int cpu_backward(struct host_network *host, int layer, void *gradients)
+{
+    struct cpu_network *n = cpu_network_of(&host->base);
+    struct layer *l = &n->layers[layer];
+    return l->ops->backward(n, l, &n->kernels[layer], gradients);
+}
+
+static const struct param *cpu_layer_param(const struct host_network *host, int layer)
+{
+    const struct layer *l = &cpu_network_of(&host->base)->layers[layer];
+    bool none = l->node->weight < 0 || l->ops == &FLATTEN_LAYER; // whose node is the next layer's
+    return none ? NULL : &host->graph->params[l->node->weight];
+}
+
+static size_t cpu_sums(struct host_network *host, int layer, enum host_pass pass, int stop,
+                       double *sums)
+{
+    struct cpu_network *n = cpu_network_of(&host->base);
+    const struct layer_sync *sync = n->layers[layer].ops->sync[pass];
+    return sync != NULL && stop == 0 ? sync->sums(n, &n->layers[layer], sums) : 0;
+}
+
+static void cpu_totals(struct host_network *host, int layer, enum host_pass pass, int stop,
+                       const double *totals)
+{
+    struct cpu_network *n = cpu_network_of(&host->base);
+    (void)stop;
+    n->layers[layer].ops->sync[pass]->totals(n, &n->layers[layer], totals);
+}
+
+static const struct host_layers LAYERS = {.forward_begin = cpu_forward_begin,
+                                          .forward = cpu_forward,
+                                          .backward_begin = cpu_backward_begin,
+                                          .backward = cpu_backward,
+                                          .param = cpu_layer_param,
+                                          .sums = cpu_sums,
+                                          .totals = cpu_totals};
+
 // ---- life
 
 static int network_fill(struct cpu_network *n, const char *plan)
@@ -116,11 +185,15 @@ static int network_fill(struct cpu_network *n, const char *plan)
     struct kernels *first;
     int rc = RETORT_OK;
     TRY(cpu_layers_create(n));
+    n->host.layer_count = n->layer_count;
     TRY(cpu_layers_plan_memory(n));
+    if (n->host.training)
+        TRY(cpu_network_alloc(n, host_sums_most(n->host.graph) * sizeof(double), &n->host.sums));
     for (int i = 0; i < n->layer_count; i++)
         if (n->layers[i].ops->open != NULL)
             TRY(n->layers[i].ops->open(n, &n->layers[i]));
-    TRY(cpu_plan_apply(n, plan));
+    if (n->first == n)
+        TRY(cpu_plan_apply(n, plan));
     TRY(kernels_for(n, n->host.max_batch, &first));
     n->host.logits = n->layers[n->layer_count - 1].y;
     n->host.logit_gradients = n->layers[n->layer_count - 1].dy;
@@ -129,17 +202,19 @@ fail:
 }
 
 int cpu_network_create(struct network **out, struct engine *e, const struct graph *g,
-                       const struct network_options *options)
+                       const struct network_options *options, struct network *weights_of)
 {
     struct cpu_network *n = calloc(1, sizeof(*n));
     if (n == NULL)
         return FAIL(RETORT_MEMORY, "no memory for %s", g->arch);
     n->host = (struct host_network){.base.ops = e->ops,
                                     .engine = host_engine_of(e),
+                                    .layers = &LAYERS,
                                     .graph = g,
                                     .training = options->training,
                                     .max_batch = options->max_batch};
     n->engine = (struct cpu_engine *)e;
+    n->first = weights_of != NULL ? cpu_network_of(weights_of) : n;
     int rc = network_fill(n, options->plan);
     if (rc != RETORT_OK) {
         cpu_network_destroy(&n->host.base);
@@ -154,14 +229,16 @@ void cpu_network_destroy(struct network *base)
     struct cpu_network *n = cpu_network_of(base);
     for (int i = 0; i < n->size_count; i++)
         kernels_free(n, n->sizes[i].kernels);
-    for (int i = 0; i < n->layer_count; i++)
+    for (int i = 0; i < n->layer_count && n->first == n; i++)
         if (n->layers[i].ops->close != NULL)
             n->layers[i].ops->close(&n->layers[i]);
     for (int i = 0; i < n->block_count; i++)
         free(n->blocks[i]);
-    cpu_scratch_free(n, &n->scratchpad);
-    cpu_scratch_free(n, &n->staging);
-    cpu_scratch_free(n, &n->plain);
+    if (n->first == n) {
+        cpu_scratch_free(n, &n->scratchpad);
+        cpu_scratch_free(n, &n->staging);
+        cpu_scratch_free(n, &n->plain);
+    }
     free(n->blocks);
     free(n->sizes);
     free(n->layers);
@@ -173,8 +250,6 @@ size_t cpu_network_memory(const struct network *n)
     return cpu_network_of(n)->memory_bytes;
 }
 
-// ---- the step
-
 int cpu_network_set_weights(struct network *base, const void *arena)
 {
     struct cpu_network *n = cpu_network_of(base);
@@ -183,70 +258,6 @@ int cpu_network_set_weights(struct network *base, const void *arena)
     for (int i = 0; i < n->layer_count; i++)
         if (n->layers[i].ops->set_weights != NULL)
             TRY(n->layers[i].ops->set_weights(n, &n->layers[i]));
-fail:
-    return rc;
-}
-
-int cpu_network_forward(struct network *base, const struct input *in, enum forward_mode mode)
-{
-    struct cpu_network *n = cpu_network_of(base);
-    struct kernels *kernels;
-    int rc = RETORT_OK;
-    CHECK(n->arena != NULL);
-    TRY(host_forward_begin(&n->host, in, mode));
-    if (n->host.count == 0)
-        return RETORT_OK;
-    n->pictures = host_input_of(in)->values;
-    TRY(kernels_for(n, n->host.count, &kernels));
-    for (int i = 0; i < n->layer_count; i++)
-        TRY(n->layers[i].ops->forward(n, &n->layers[i], &kernels[i]));
-fail:
-    return rc;
-}
-
-static int report_ready(const struct ready_callback *on_ready, size_t begin, size_t end)
-{
-    return on_ready != NULL && end > begin ? on_ready->ready(on_ready->context, begin, end)
-                                           : RETORT_OK;
-}
-
-// The statistics are known at once; parameters lie in layer order, so what is ready grows
-// downwards.
-static int backward_layers(struct cpu_network *n, float *gradients, double share,
-                           const struct ready_callback *on_ready)
-{
-    const struct graph *g = n->host.graph;
-    struct kernels *kernels;
-    int rc = RETORT_OK;
-    TRY(kernels_for(n, n->host.count, &kernels));
-    for (int i = 0; i < n->layer_count; i++)
-        if (n->layers[i].ops->report_statistics != NULL)
-            n->layers[i].ops->report_statistics(n, &n->layers[i], share, gradients);
-    TRY(report_ready(on_ready, g->trainable, g->total));
-    size_t ready = g->trainable;
-    for (int i = n->layer_count - 1; i >= 0; i--) {
-        struct layer *l = &n->layers[i];
-        TRY(l->ops->backward(n, l, &kernels[i], gradients));
-        if (l->node->weight < 0 || l->ops == &FLATTEN_LAYER)
-            continue;
-        TRY(report_ready(on_ready, g->params[l->node->weight].offset, ready));
-        ready = g->params[l->node->weight].offset;
-    }
-fail:
-    return rc;
-}
-
-int cpu_network_backward(struct network *base, void *gradients, const struct step_scalars *scalars,
-                         const struct ready_callback *on_ready)
-{
-    struct cpu_network *n = cpu_network_of(base);
-    const struct graph *g = n->host.graph;
-    int rc = RETORT_OK;
-    TRY(host_backward_begin(&n->host));
-    if (n->host.count > 0)
-        return backward_layers(n, gradients, n->host.count * scalars->inverse_batch, on_ready);
-    memset(gradients, 0, g->total * sizeof(float));
-    TRY(report_ready(on_ready, 0, g->total));
 fail:
     return rc;
 }

@@ -4,7 +4,8 @@
 // Nodes of the graph become layers; a ReLU joins the layer before it. Activations between
 // convolutions are blocked by channels and padded to whole blocks with zeros, in memory only:
 // padded weights are zero, so are their gradients, and files never see them. Operations of oneDNN
-// are made for each batch size when it first turns up and kept; all sizes share the buffers.
+// are made for each batch size when it first turns up and kept; all sizes share the buffers. The
+// networks of a group share what belongs to weights, and all workspaces: it is their first's.
 
 #include "models/cpu/dnn_api.h"
 #include "models/cpu/own.h"
@@ -21,7 +22,10 @@ struct shape {    // of one sample
     int height, width;
     bool blocked; // [padded / block, height, width, block], else [channels, height, width]
 };
+struct cpu_network;
 size_t shape_elements(const struct shape *s); // in memory, a sample
+// Channels of a plane [height, width, lanes]: a block, or one.
+int shape_lanes(const struct cpu_network *n, const struct shape *s);
 
 // A layer's operations for one batch size; which is which is the layer's (CONV_…, NORM_…).
 enum { LAYER_OPS = 4 };
@@ -47,15 +51,23 @@ struct conv_state {
 };
 
 struct norm_state {
-    // [padded] each
+    // [padded] each; those of this line are shared
     float *scale, *shift, *running_mean, *running_variance;
-    float *mean, *variance; // of the last micro-batch
+    float *mean, *variance; // of the last micro-batch, or the whole batch
+    double values;          // numbers of a channel these are of
     float *scale_gradient, *shift_gradient;
     void *workspace; // which outputs the ReLU let through
+    // Synchronised only: y = factor (x - mean) + shift, dx = factor (dy - base - slope (x - mean))
+    float *factor, *base, *slope;
 };
 
-struct cpu_network;
 struct layer;
+// What a synchronised layer asks of the whole batch before one pass: sums, once.
+struct layer_sync {
+    // Fills sums[]; returns how many.
+    size_t (*sums)(struct cpu_network *n, struct layer *l, double *sums);
+    void (*totals)(struct cpu_network *n, struct layer *l, const double *totals);
+};
 // Every member may be NULL: nothing to do.
 struct layer_ops {
     // Allocates what the layer owns beside activations (not per batch size).
@@ -70,12 +82,14 @@ struct layer_ops {
     void (*report_statistics)(struct cpu_network *n, struct layer *l, double share,
                               float *gradients);
     void (*close)(struct layer *l);
-    bool in_place;          // dx may be dy
-    bool in_place_forward;  // y may be x, in training too
-    bool in_place_evaluate; // y may be x when nothing is kept for backward
+    // NULL: it needs nothing of other micro-batches.
+    const struct layer_sync *sync[2]; // by enum host_pass
+    bool in_place;                    // dx may be dy
+    bool in_place_forward;            // y may be x, in training too
+    bool in_place_evaluate;           // y may be x when nothing is kept for backward
 };
-extern const struct layer_ops CONV_LAYER, NORM_LAYER, LINEAR_LAYER, RELU_LAYER, POOL_LAYER,
-    FLATTEN_LAYER;
+extern const struct layer_ops CONV_LAYER, NORM_LAYER, SYNCED_NORM_LAYER, LINEAR_LAYER, RELU_LAYER,
+    POOL_LAYER, FLATTEN_LAYER;
 
 struct layer {
     const struct layer_ops *ops;
@@ -85,7 +99,7 @@ struct layer {
     // Borrowed from the network's buffers, [max_batch] samples each. x of the first layer is NULL:
     // it reads the pictures. dx of the first is NULL: nobody asks for it.
     float *x, *y, *dx, *dy;
-    struct conv_state conv;
+    struct conv_state *conv; // the first network's
     struct norm_state norm;
 };
 
@@ -97,16 +111,19 @@ struct batch_size {
 struct cpu_network {
     struct host_network host;
     struct cpu_engine *engine; // borrowed
+    struct cpu_network *first; // of the group, or this one: has the weights and workspaces
     struct layer *layers;      // owned
     int layer_count;
     struct batch_size *sizes; // owned
     int size_count;
-    void **blocks; // owned memory, freed together
+    struct kernels *kernels; // borrowed, [layer_count]: of the forward under way
+    void **blocks;           // owned memory, freed together
     int block_count;
     size_t memory_bytes;
-    const float *arena;    // borrowed: the last network_set_weights
     const float *pictures; // borrowed: of the forward under way, [count, C, H, W]
-    bool timing;           // algorithms are being chosen
+    // Of the first network only, from here on.
+    const float *arena; // borrowed: the last network_set_weights
+    bool timing;        // algorithms are being chosen
     // Shared by all operations, grown when one is made that needs more.
     struct scratch {
         void *data; // owned
@@ -120,21 +137,21 @@ static inline struct cpu_network *cpu_network_of(const struct network *n)
 
 // ---- network.c
 int cpu_network_create(struct network **out, struct engine *e, const struct graph *g,
-                       const struct network_options *options);
+                       const struct network_options *options, struct network *weights_of);
 void cpu_network_destroy(struct network *n);
 size_t cpu_network_memory(const struct network *n);
 int cpu_network_set_weights(struct network *n, const void *arena);
-int cpu_network_forward(struct network *n, const struct input *in, enum forward_mode mode);
-int cpu_network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
-                         const struct ready_callback *on_ready);
 // Zero-filled floats that live as long as the network.
 int cpu_network_alloc(struct cpu_network *n, size_t bytes, void *out);
+// `s` is one of n->first's.
 void cpu_scratch_free(struct cpu_network *n, struct scratch *s);
 int cpu_scratch_reserve(struct cpu_network *n, struct scratch *s, size_t bytes);
 // Makes room for the operation's scratchpad; call once it is made.
 int cpu_op_adopt(struct cpu_network *n, const struct dnn_op *op);
 int cpu_op_run(struct cpu_network *n, struct dnn_op *op);
 const struct param *cpu_param(const struct cpu_network *n, int index);
+// Where the arena's parameter `index` begins.
+const float *cpu_weights(const struct cpu_network *n, int index);
 
 // ---- layer.c
 // The layers of the graph; RETORT_USAGE for what this engine cannot do.
@@ -158,3 +175,12 @@ int conv_run(struct cpu_network *n, struct layer *l, struct dnn_op *op, int coun
 bool conv_has_direction(const struct cpu_network *n, const struct layer *l,
                         enum dnn_direction direction);
 const char *conv_algorithm_name(enum conv_algorithm algorithm);
+
+// ---- norm.c
+int norm_open(struct cpu_network *n, struct layer *l);
+int norm_build_evaluation(struct cpu_network *n, struct layer *l, struct kernels *k, int count);
+int norm_set_weights(struct cpu_network *n, struct layer *l);
+int norm_evaluate(struct cpu_network *n, struct kernels *k);
+// The parameters' gradients, from scale_gradient and shift_gradient.
+void norm_give_gradients(struct cpu_network *n, struct layer *l, float *gradients);
+void norm_report_statistics(struct cpu_network *n, struct layer *l, double share, float *gradients);

@@ -7,14 +7,20 @@
 
 enum { OP_TRAIN, OP_EVAL, OP_BACKWARD };
 
-static int norm_open(struct cpu_network *n, struct layer *l)
+int norm_open(struct cpu_network *n, struct layer *l)
 {
     struct norm_state *s = &l->norm;
-    float **vectors[] = {&s->scale, &s->shift,    &s->running_mean,   &s->running_variance,
-                         &s->mean,  &s->variance, &s->scale_gradient, &s->shift_gradient};
+    float **shared[] = {&s->scale, &s->shift, &s->running_mean, &s->running_variance};
+    float **own[] = {&s->mean, &s->variance, &s->scale_gradient, &s->shift_gradient};
+    size_t bytes = (size_t)l->out.padded * sizeof(float);
     int rc = RETORT_OK;
-    for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++)
-        TRY(cpu_network_alloc(n, (size_t)l->out.padded * sizeof(float), vectors[i]));
+    if (n->first != n)
+        *s = n->first->layers[l - n->layers].norm;
+    s->workspace = NULL;
+    for (size_t i = 0; n->first == n && i < sizeof(shared) / sizeof(shared[0]); i++)
+        TRY(cpu_network_alloc(n, bytes, shared[i]));
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        TRY(cpu_network_alloc(n, bytes, own[i]));
 fail:
     return rc;
 }
@@ -38,8 +44,8 @@ fail:
     return rc;
 }
 
-static int build_eval(struct cpu_network *n, struct layer *l, struct dnn_op *op,
-                      const struct dnn_norm *shape)
+static int build_evaluation(struct cpu_network *n, struct layer *l, struct dnn_op *op,
+                            const struct dnn_norm *shape)
 {
     struct norm_state *s = &l->norm;
     const struct binding bindings[] = {
@@ -100,18 +106,30 @@ fail:
     return rc;
 }
 
-static int norm_build(struct cpu_network *n, struct layer *l, struct kernels *k, int count)
+static struct dnn_norm norm_shape(const struct layer *l, int count)
 {
-    struct dnn_norm shape = {.count = count,
+    return (struct dnn_norm){.count = count,
                              .channels = l->out.padded,
                              .height = l->out.height,
                              .width = l->out.width,
                              .plain = !l->out.blocked,
                              .relu = l->relu};
+}
+
+int norm_build_evaluation(struct cpu_network *n, struct layer *l, struct kernels *k, int count)
+{
+    struct dnn_norm shape = norm_shape(l, count);
+    if (l->x == NULL)
+        return FAIL(RETORT_USAGE, "device cpu cannot normalise the pictures themselves (%s)",
+                    l->node->name);
+    return build_evaluation(n, l, &k->op[OP_EVAL], &shape);
+}
+
+static int norm_build(struct cpu_network *n, struct layer *l, struct kernels *k, int count)
+{
+    struct dnn_norm shape = norm_shape(l, count);
     int rc = RETORT_OK;
-    TRY_ELSE(l->x != NULL, RETORT_USAGE, "device cpu cannot normalise the pictures themselves (%s)",
-             l->node->name);
-    TRY(build_eval(n, l, &k->op[OP_EVAL], &shape));
+    TRY(norm_build_evaluation(n, l, k, count));
     if (n->host.training) {
         TRY(build_train(n, l, &k->op[OP_TRAIN], &shape));
         TRY(build_backward(n, l, &k->op[OP_BACKWARD], &shape));
@@ -122,11 +140,11 @@ fail:
 
 static void take(const struct cpu_network *n, const struct layer *l, int param, float *to)
 {
-    memcpy(to, n->arena + cpu_param(n, param)->offset, (size_t)l->out.channels * sizeof(float));
+    memcpy(to, cpu_weights(n, param), (size_t)l->out.channels * sizeof(float));
 }
 
 // Padded channels keep scale 0 and shift 0, so they stay 0.
-static int norm_set_weights(struct cpu_network *n, struct layer *l)
+int norm_set_weights(struct cpu_network *n, struct layer *l)
 {
     take(n, l, l->node->weight, l->norm.scale);
     take(n, l, l->node->bias, l->norm.shift);
@@ -135,28 +153,39 @@ static int norm_set_weights(struct cpu_network *n, struct layer *l)
     return RETORT_OK;
 }
 
+int norm_evaluate(struct cpu_network *n, struct kernels *k)
+{
+    return cpu_op_run(n, &k->op[OP_EVAL]);
+}
+
 static int norm_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
-    (void)l;
-    return cpu_op_run(n, &k->op[n->host.mode == FORWARD_TRAIN ? OP_TRAIN : OP_EVAL]);
+    if (n->host.mode == FORWARD_EVAL)
+        return norm_evaluate(n, k);
+    l->norm.values = (double)n->host.count * l->out.height * l->out.width;
+    return cpu_op_run(n, &k->op[OP_TRAIN]);
+}
+
+void norm_give_gradients(struct cpu_network *n, struct layer *l, float *gradients)
+{
+    size_t bytes = (size_t)l->out.channels * sizeof(float);
+    memcpy(gradients + cpu_param(n, l->node->weight)->offset, l->norm.scale_gradient, bytes);
+    memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->norm.shift_gradient, bytes);
 }
 
 static int norm_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
                          float *gradients)
 {
-    size_t bytes = (size_t)l->out.channels * sizeof(float);
     int rc = cpu_op_run(n, &k->op[OP_BACKWARD]);
-    memcpy(gradients + cpu_param(n, l->node->weight)->offset, l->norm.scale_gradient, bytes);
-    memcpy(gradients + cpu_param(n, l->node->bias)->offset, l->norm.shift_gradient, bytes);
+    norm_give_gradients(n, l, gradients);
     return rc;
 }
 
-static void norm_report_statistics(struct cpu_network *n, struct layer *l, double share,
-                                   float *gradients)
+void norm_report_statistics(struct cpu_network *n, struct layer *l, double share, float *gradients)
 {
     float *mean = gradients + cpu_param(n, l->node->mean)->offset;
     float *variance = gradients + cpu_param(n, l->node->variance)->offset;
-    double values = (double)n->host.count * l->out.height * l->out.width;
+    double values = l->norm.values;
     double unbiased = values > 1.0 ? values / (values - 1.0) : 1.0;
     for (int c = 0; c < l->out.channels; c++) {
         mean[c] = (float)(share * (double)l->norm.mean[c]);

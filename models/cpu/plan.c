@@ -44,7 +44,7 @@ static int choose_direction(struct cpu_network *n, struct layer *l, enum dnn_dir
             TRY(time_op(n, l, &op, count, direction, a, &seconds));
             if (!found || seconds < best) {
                 best = seconds;
-                l->conv.algorithm[direction] = (enum conv_algorithm)a;
+                l->conv->algorithm[direction] = (enum conv_algorithm)a;
             }
             found = true;
         }
@@ -64,16 +64,16 @@ static int choose_by_timing(struct cpu_network *n)
     int rc = RETORT_OK;
     TRY_ELSE(zeros != NULL, RETORT_MEMORY, "no memory to time %s", n->host.graph->arch);
     n->pictures = zeros;
-    n->timing = true;
+    n->first->timing = true;
     for (int i = 0; i < n->layer_count; i++)
         for (int d = 0; d < DNN_DIRECTIONS; d++)
             if (n->layers[i].ops == &CONV_LAYER && conv_has_direction(n, &n->layers[i], d))
                 TRY(choose_direction(n, &n->layers[i], d));
     // What only the slower ones needed is given back.
-    cpu_scratch_free(n, &n->scratchpad);
-    cpu_scratch_free(n, &n->staging);
+    cpu_scratch_free(n, &n->first->scratchpad);
+    cpu_scratch_free(n, &n->first->staging);
 fail:
-    n->timing = false;
+    n->first->timing = false;
     n->pictures = NULL;
     free(zeros);
     return rc;
@@ -132,7 +132,7 @@ static int read_layer(const struct cpu_network *n, struct layer *l, const char *
                         "the engine plan asks for algorithm \"%s\" for %s %s; device cpu knows "
                         "direct, wino and own",
                         value, l->node->name, DIRECTION_NAMES[d]);
-        l->conv.algorithm[d] = (enum conv_algorithm)a;
+        l->conv->algorithm[d] = (enum conv_algorithm)a;
     }
     return RETORT_OK;
 }
@@ -156,7 +156,7 @@ static void print_layer(FILE *out, const struct cpu_network *n, const struct lay
     fprintf(out, "%s", l->node->name);
     for (int d = 0; d < DNN_DIRECTIONS; d++)
         if (conv_has_direction(n, l, d))
-            fprintf(out, " %s=%s", DIRECTION_NAMES[d], conv_algorithm_name(l->conv.algorithm[d]));
+            fprintf(out, " %s=%s", DIRECTION_NAMES[d], conv_algorithm_name(l->conv->algorithm[d]));
     fprintf(out, ";");
 }
 

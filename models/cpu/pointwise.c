@@ -97,11 +97,6 @@ struct pool_work {
     int lanes;
 };
 
-static int lanes_of(const struct cpu_network *n, const struct shape *s)
-{
-    return s->blocked ? n->engine->dnn.block : 1;
-}
-
 HOST_CLONES static void pool_plane(const struct layer *l, int lanes, const float *x, float *y)
 {
     int kernel = l->node->kernel;
@@ -159,7 +154,7 @@ static void pool_backward_part(void *context, int part, size_t begin, size_t end
 static int pool_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
     (void)k;
-    struct pool_work w = {l, l->x != NULL ? l->x : n->pictures, l->y, lanes_of(n, &l->in)};
+    struct pool_work w = {l, l->x != NULL ? l->x : n->pictures, l->y, shape_lanes(n, &l->in)};
     host_parallel(n->engine->host.threads, (size_t)n->host.count * l->in.padded / w.lanes, 1,
                   pool_part, &w);
     return RETORT_OK;
@@ -170,7 +165,7 @@ static int pool_backward(struct cpu_network *n, struct layer *l, struct kernels 
 {
     (void)k;
     (void)gradients;
-    struct pool_work w = {l, l->dy, l->dx, lanes_of(n, &l->in)};
+    struct pool_work w = {l, l->dy, l->dx, shape_lanes(n, &l->in)};
     if (l->dx != NULL)
         host_parallel(n->engine->host.threads, (size_t)n->host.count * l->in.padded / w.lanes, 1,
                       pool_backward_part, &w);

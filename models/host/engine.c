@@ -94,33 +94,6 @@ int host_zero(struct engine *e, void *p, size_t bytes)
     return RETORT_OK;
 }
 
-int host_forward_begin(struct host_network *n, const struct input *in, enum forward_mode mode)
-{
-    const struct host_input *pictures = host_input_of(in);
-    const struct node *first = &n->graph->nodes[0];
-    if (first->channels != 3 || first->height != pictures->format.height ||
-        first->width != pictures->format.width)
-        return FAIL(RETORT_FAILED, "%s takes pictures of %d x %d x %d and was given 3 x %d x %d",
-                    n->graph->arch, first->channels, first->height, first->width,
-                    pictures->format.height, pictures->format.width);
-    if (pictures->count > n->max_batch)
-        return FAIL(RETORT_FAILED, "%s takes at most %d samples and was given %d", n->graph->arch,
-                    n->max_batch, pictures->count);
-    CHECK(mode == FORWARD_EVAL || n->training);
-    n->count = pictures->count;
-    n->mode = mode;
-    n->has_loss = false;
-    return RETORT_OK;
-}
-
-int host_backward_begin(struct host_network *n)
-{
-    if (!n->training || n->mode != FORWARD_TRAIN || !n->has_loss)
-        return FAIL(RETORT_FAILED, "%s: backward needs a training forward and a loss before it",
-                    n->graph->arch);
-    return RETORT_OK;
-}
-
 void *host_network_logits(struct network *n)
 {
     return host_network_of(n)->logits;

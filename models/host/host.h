@@ -1,17 +1,16 @@
 #pragma once
 // What the engines on ordinary memory share: memory, pictures, loss, update.
 //
-// An engine here supplies its network (create, destroy, plan, memory, set_weights, forward, logits,
-// backward) and its open; HOST_ENGINE_OPS fills in the rest of its table. Calls run on the calling
-// thread and are done when they return; `threads` OpenMP threads share element-wise work, whose
-// bits do not depend on their number.
+// An engine here supplies its network (create, destroy, plan, memory, set_weights, and its layers
+// as a struct host_layers) and its open; HOST_ENGINE_OPS fills in the rest of its table. Calls run
+// on the calling thread and are done when they return; `threads` OpenMP threads share element-wise
+// work, whose bits do not depend on their number.
 //
 // A host engine's open:
 //     struct cpu_engine *e = calloc(1, sizeof(*e));      // begins with struct host_engine
 //     host_engine_init(&e->host, &cpu_ops, REAL_F32, options->threads, "oneDNN 2.6.3,
 //     avx512_core"); *out = &e->host.base;
-// its network begins with struct host_network, and its forward takes struct host_input's values:
-//     const struct host_input *pictures = host_input_of(in);
+// its network begins with struct host_network.
 
 #include "models/engine_ops.h"
 
@@ -44,12 +43,37 @@ static inline const struct host_input *host_input_of(const struct input *in)
     return (const struct host_input *)in;
 }
 
-// What the shared loss needs of a network. The engine's create sets graph, engine, training and the
-// buffers, its forward sets count, mode and clears has_loss; its backward reads logit_gradients.
+struct host_network;
+enum host_pass { HOST_FORWARD, HOST_BACKWARD };
+
+// A network as a row of layers, for group.c to lead one or several networks through. None of the
+// calls but `sums` and `totals` is made for a micro-batch without samples.
+struct host_layers {
+    int (*forward_begin)(struct host_network *n, const struct host_input *in);
+    int (*forward)(struct host_network *n, int layer);
+    // Fills the statistics' range of `gradients`: share × (mean | unbiased variance).
+    int (*backward_begin)(struct host_network *n, double share, void *gradients);
+    // The gradients (=) of the layer's parameters, and of what it reads.
+    int (*backward)(struct host_network *n, int layer, void *gradients);
+    // The first of the layer's parameters; NULL when it has none.
+    const struct param *(*param)(const struct host_network *n, int layer);
+    // Synchronised layers: before a training pass through the layer, fills sums[] with what this
+    // micro-batch adds to sums over the whole batch, and takes the totals. `stop` counts from 0
+    // until there is nothing to sum: returns how many sums there are, with the same answer for all
+    // networks of a graph.
+    size_t (*sums)(struct host_network *n, int layer, enum host_pass pass, int stop, double *sums);
+    void (*totals)(struct host_network *n, int layer, enum host_pass pass, int stop,
+                   const double *totals);
+};
+
+// What the shared code needs of a network. The engine's create sets graph, engine, training, layers
+// and the buffers; group.c sets count and mode and clears has_loss.
 struct host_network {
     struct network base;
     struct host_engine *engine; // borrowed
-    const struct graph *graph;  // borrowed; outlives the network
+    const struct host_layers *layers;
+    int layer_count;
+    const struct graph *graph; // borrowed; outlives the network
     bool training;
     int max_batch;
     int count;              // of the last forward
@@ -57,16 +81,14 @@ struct host_network {
     bool has_loss;          // network_loss has filled logit_gradients since the last forward
     void *logits;           // [max_batch, classes], real type, plain rows
     void *logit_gradients;  // [max_batch, classes], real type; NULL unless training
+    double *sums;           // [host_sums_most], for synchronised layers
 };
 static inline struct host_network *host_network_of(const struct network *n)
 {
     return (struct host_network *)(uintptr_t)n;
 }
-// Checks that the input fits the network (picture size, count <= max_batch, training for
-// FORWARD_TRAIN) and sets count, mode, has_loss: the first call of each forward.
-int host_forward_begin(struct host_network *n, const struct input *in, enum forward_mode mode);
-// Checks that a FORWARD_TRAIN and a loss came before: the first call of each backward.
-int host_backward_begin(struct host_network *n);
+// Room for the sums of any BatchNorm of the graph: two a channel, and the samples.
+size_t host_sums_most(const struct graph *g);
 
 // ---- the shared calls (models/engine.h says what each does)
 enum real_type host_real(const struct engine *e);
@@ -77,7 +99,7 @@ int host_copy(struct engine *e, void *to, const void *from, size_t bytes);
 int host_synchronize(struct engine *e);
 int host_from_f32(struct engine *e, void *to, const float *from, size_t count);
 int host_to_f32(struct engine *e, float *to, const void *from, size_t count);
-int host_add(struct engine *e, void *to, const void *from, size_t count);
+int host_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int host_zero(struct engine *e, void *p, size_t bytes);
 int host_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                 const struct optimizer_spec *spec, const struct step_scalars *scalars);
@@ -92,6 +114,17 @@ int host_network_loss(struct network *n, const struct loss_targets *targets,
                       const struct loss_spec *spec, const struct step_scalars *scalars,
                       double *sums);
 int host_network_logits_f16(struct network *n, uint16_t *out);
+int host_network_forward(struct network *n, const struct input *in, enum forward_mode mode);
+int host_network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
+                          const struct ready_callback *on_ready);
+int host_group_create(struct network_group **out, struct network *first, int count,
+                      const struct batch_sum *whole);
+void host_group_destroy(struct network_group *g);
+struct network *host_group_member(const struct network_group *g, int k);
+size_t host_group_memory(const struct network_group *g);
+int host_group_forward(struct network_group *g, const struct input *const *inputs);
+int host_group_backward(struct network_group *g, void *const *gradients,
+                        const struct step_scalars *scalars, const struct ready_callback *on_ready);
 
 #define HOST_ENGINE_OPS                                                                            \
     .real = host_real, .describe = host_describe, .alloc = host_alloc, .free = host_free,          \
@@ -100,7 +133,11 @@ int host_network_logits_f16(struct network *n, uint16_t *out);
     .update = host_update, .all_finite = host_all_finite, .input_create = host_input_create,       \
     .input_destroy = host_input_destroy, .input_load = host_input_load,                            \
     .input_load_values = host_input_load_values, .network_logits = host_network_logits,            \
-    .network_loss = host_network_loss, .network_logits_f16 = host_network_logits_f16
+    .network_loss = host_network_loss, .network_logits_f16 = host_network_logits_f16,              \
+    .network_forward = host_network_forward, .network_backward = host_network_backward,            \
+    .group_create = host_group_create, .group_destroy = host_group_destroy,                        \
+    .group_member = host_group_member, .group_memory = host_group_memory,                          \
+    .group_forward = host_group_forward, .group_backward = host_group_backward
 
 // ---- helpers of host engines
 // A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.

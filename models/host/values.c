@@ -32,11 +32,10 @@ static void add_part(void *context, int part, size_t begin, size_t end)
         add_f32((float *)job->to + begin, (const float *)job->from + begin, end - begin);
 }
 
-int host_add(struct engine *e, void *to, const void *from, size_t count)
+int host_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type)
 {
-    const struct host_engine *host = host_engine_of(e);
-    struct values_job job = {.to = to, .from = from, .wide = host->real == REAL_F64};
-    host_parallel(host->threads, count, GRAIN, add_part, &job);
+    struct values_job job = {.to = to, .from = from, .wide = type == REAL_F64};
+    host_parallel(host_engine_of(e)->threads, count, GRAIN, add_part, &job);
     return RETORT_OK;
 }
 

@@ -4,22 +4,26 @@
 
 const double BATCHNORM_EPSILON = 1e-5;
 
-void batchnorm_statistics(int count, int channels, int area, const double *x, double *mean,
-                          double *variance)
+void batchnorm_sum(int count, int channels, int area, const double *x, double *sum)
 {
-    double values = (double)count * area;
     for (int c = 0; c < channels; c++) {
-        double sum = 0.0, squares = 0.0;
+        sum[c] = 0.0;
         for (int n = 0; n < count; n++)
             for (int i = 0; i < area; i++)
-                sum += x[((size_t)n * channels + c) * area + i];
-        mean[c] = count > 0 ? sum / values : 0.0;
+                sum[c] += x[((size_t)n * channels + c) * area + i];
+    }
+}
+
+void batchnorm_squares(int count, int channels, int area, const double *x, const double *mean,
+                       double *squares)
+{
+    for (int c = 0; c < channels; c++) {
+        squares[c] = 0.0;
         for (int n = 0; n < count; n++)
             for (int i = 0; i < area; i++) {
                 double d = x[((size_t)n * channels + c) * area + i] - mean[c];
-                squares += d * d;
+                squares[c] += d * d;
             }
-        variance[c] = count > 0 ? squares / values : 1.0;
     }
 }
 
@@ -38,11 +42,10 @@ void batchnorm_forward(int count, int channels, int area, const double *x, const
 
 // With h = (x - mean) / s, s = sqrt(variance + eps):
 //     dgamma = sum dy h;  dbeta = sum dy;  dx = gamma / s (dy - mean(dy) - h mean(dy h))
-void batchnorm_backward(int count, int channels, int area, const double *x, const double *gamma,
-                        const double *mean, const double *variance, const double *dy, double *dx,
-                        double *dgamma, double *dbeta)
+void batchnorm_backward_sums(int count, int channels, int area, const double *x, const double *mean,
+                             const double *variance, const double *dy, double *dgamma,
+                             double *dbeta)
 {
-    double values = (double)count * area;
     for (int c = 0; c < channels; c++) {
         double inverse = 1.0 / sqrt(variance[c] + BATCHNORM_EPSILON);
         dgamma[c] = 0.0;
@@ -53,8 +56,17 @@ void batchnorm_backward(int count, int channels, int area, const double *x, cons
                 dgamma[c] += dy[at] * (x[at] - mean[c]) * inverse;
                 dbeta[c] += dy[at];
             }
-        if (dx == NULL)
-            continue;
+    }
+}
+
+void batchnorm_backward(int count, int channels, int area, const double *x, const double *gamma,
+                        const double *mean, const double *variance, const double *dy, double values,
+                        const double *dgamma, const double *dbeta, double *dx)
+{
+    if (dx == NULL)
+        return;
+    for (int c = 0; c < channels; c++) {
+        double inverse = 1.0 / sqrt(variance[c] + BATCHNORM_EPSILON);
         for (int n = 0; n < count; n++)
             for (int i = 0; i < area; i++) {
                 size_t at = ((size_t)n * channels + c) * area + i;

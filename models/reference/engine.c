@@ -30,14 +30,14 @@ static int reference_network_set_weights(struct network *n, const void *arena)
 }
 
 static int reference_network_open(struct network **out, struct engine *e, const struct graph *g,
-                                  const struct network_options *options)
+                                  const struct network_options *options, struct network *weights_of)
 {
     if (options->plan != NULL && strcmp(options->plan, PLAN) != 0)
         return FAIL(RETORT_USAGE,
                     "an engine plan made on another device (\"%.40s\") does not run on device "
                     "reference; resume on the device the run was started on",
                     options->plan);
-    return reference_network_create(out, e, g, options);
+    return reference_network_create(out, e, g, options, weights_of);
 }
 
 static const struct engine_ops OPS = {
@@ -49,8 +49,6 @@ static const struct engine_ops OPS = {
     .network_plan = reference_network_plan,
     .network_memory = reference_network_memory,
     .network_set_weights = reference_network_set_weights,
-    .network_forward = reference_network_forward,
-    .network_backward = reference_network_backward,
 };
 
 int reference_open(struct engine **out, const struct engine_options *options)

@@ -5,20 +5,169 @@
 #include "base/error.h"
 #include "models/reference/operations.h"
 
+static struct reference_network *reference_of(const struct host_network *n)
+{
+    return (struct reference_network *)(uintptr_t)n;
+}
+
 static size_t node_elements(const struct node *n, int count)
 {
     return (size_t)count * n->channels * n->height * n->width;
 }
 
-static const double *weight_of(const struct reference_network *r, int param)
+// ---- shapes
+
+static struct conv_shape conv_shape_of(const struct reference_network *r, const struct node *n)
 {
-    return param >= 0 ? r->arena + r->host.graph->params[param].offset : NULL;
+    const struct node *from = &r->host.graph->nodes[n->input];
+    return (struct conv_shape){.count = r->host.count,
+                               .in = from->channels,
+                               .in_height = from->height,
+                               .in_width = from->width,
+                               .out = n->channels,
+                               .out_height = n->height,
+                               .out_width = n->width,
+                               .kernel = n->kernel,
+                               .stride = n->stride,
+                               .padding = n->padding};
 }
 
-static double *gradient_of(const struct reference_network *r, double *gradients, int param)
+static struct pool_shape pool_shape_of(const struct reference_network *r, const struct node *n)
 {
-    return param >= 0 ? gradients + r->host.graph->params[param].offset : NULL;
+    const struct node *from = &r->host.graph->nodes[n->input];
+    return (struct pool_shape){.planes = r->host.count * n->channels,
+                               .in_height = from->height,
+                               .in_width = from->width,
+                               .out_height = n->height,
+                               .out_width = n->width,
+                               .kernel = n->kernel};
 }
+
+// ---- forward and backward: layer i is node i + 1
+
+static void node_forward(struct reference_network *r, int index)
+{
+    const struct node *n = &r->host.graph->nodes[index], *from = &r->host.graph->nodes[n->input];
+    const double *x = r->values[n->input], *w = reference_weight(r, n->weight),
+                 *b = reference_weight(r, n->bias);
+    double *y = r->values[index];
+    switch (n->kind) {
+    case NODE_CONV: {
+        struct conv_shape shape = conv_shape_of(r, n);
+        conv_forward(&shape, x, w, b, y);
+        break;
+    }
+    case NODE_BATCHNORM:
+        reference_norm_forward(r, index);
+        break;
+    case NODE_ACTIVATION:
+        activation_forward(n->activation, node_elements(n, r->host.count), x, y);
+        break;
+    case NODE_AVGPOOL: {
+        struct pool_shape shape = pool_shape_of(r, n);
+        avgpool_forward(&shape, x, y);
+        break;
+    }
+    case NODE_LINEAR:
+        linear_forward(r->host.count, (int)node_elements(from, 1), n->channels, x, w, b, y);
+        break;
+    case NODE_INPUT:
+        break;
+    }
+}
+
+static int reference_forward_begin(struct host_network *n, const struct host_input *in)
+{
+    struct reference_network *r = reference_of(n);
+    CHECK(r->weights->arena != NULL);
+    r->values[0] = in->values;
+    return RETORT_OK;
+}
+
+static int reference_forward(struct host_network *n, int layer)
+{
+    node_forward(reference_of(n), layer + 1);
+    return RETORT_OK;
+}
+
+// Adds to the gradient of the node it reads (not to the pictures'), sets its parameters'.
+static void node_backward(struct reference_network *r, int index, double *gradients)
+{
+    const struct node *n = &r->host.graph->nodes[index], *from = &r->host.graph->nodes[n->input];
+    const double *x = r->values[n->input], *w = reference_weight(r, n->weight),
+                 *dy = r->gradients[index];
+    double *dx = r->gradients[n->input];
+    double *dw = reference_gradient(r, gradients, n->weight),
+           *db = reference_gradient(r, gradients, n->bias);
+    switch (n->kind) {
+    case NODE_CONV: {
+        struct conv_shape shape = conv_shape_of(r, n);
+        conv_backward(&shape, x, w, dy, dx, dw, db);
+        break;
+    }
+    case NODE_BATCHNORM:
+        reference_norm_backward(r, index, dw, db);
+        break;
+    case NODE_ACTIVATION:
+        activation_backward(n->activation, node_elements(n, r->host.count), x, dy, dx);
+        break;
+    case NODE_AVGPOOL: {
+        struct pool_shape shape = pool_shape_of(r, n);
+        avgpool_backward(&shape, dy, dx);
+        break;
+    }
+    case NODE_LINEAR:
+        linear_backward(r->host.count, (int)node_elements(from, 1), n->channels, x, w, dy, dx, dw,
+                        db);
+        break;
+    case NODE_INPUT:
+        break;
+    }
+}
+
+static int reference_backward_begin(struct host_network *n, double share, void *gradients)
+{
+    struct reference_network *r = reference_of(n);
+    const struct graph *g = n->graph;
+    reference_norm_report(r, share, gradients);
+    for (int i = 1; i < g->node_count - 1; i++)
+        memset(r->gradients[i], 0, node_elements(&g->nodes[i], n->count) * sizeof(double));
+    return RETORT_OK;
+}
+
+static int reference_backward(struct host_network *n, int layer, void *gradients)
+{
+    node_backward(reference_of(n), layer + 1, gradients);
+    return RETORT_OK;
+}
+
+static const struct param *reference_param(const struct host_network *n, int layer)
+{
+    int weight = n->graph->nodes[layer + 1].weight;
+    return weight >= 0 ? &n->graph->params[weight] : NULL;
+}
+
+static size_t reference_sums(struct host_network *n, int layer, enum host_pass pass, int stop,
+                             double *sums)
+{
+    return n->graph->nodes[layer + 1].synced
+               ? reference_norm_sums(reference_of(n), layer + 1, pass, stop, sums)
+               : 0;
+}
+
+static void reference_totals(struct host_network *n, int layer, enum host_pass pass, int stop,
+                             const double *totals)
+{
+    reference_norm_totals(reference_of(n), layer + 1, pass, stop, totals);
+}
+
+static const struct host_layers LAYERS = {.forward_begin = reference_forward_begin,
+                                          .forward = reference_forward,
+                                          .backward_begin = reference_backward_begin,
+                                          .backward = reference_backward,
+                                          .param = reference_param,
+                                          .sums = reference_sums,
+                                          .totals = reference_totals};
 
 // ---- life
 
@@ -40,8 +189,15 @@ static int buffers_create(struct reference_network *r)
     r->gradients = calloc((size_t)nodes, sizeof(*r->gradients));
     r->means = calloc((size_t)nodes, sizeof(*r->means));
     r->variances = calloc((size_t)nodes, sizeof(*r->variances));
-    if (r->values == NULL || r->gradients == NULL || r->means == NULL || r->variances == NULL)
+    r->samples = calloc((size_t)nodes, sizeof(*r->samples));
+    if (r->values == NULL || r->gradients == NULL || r->means == NULL || r->variances == NULL ||
+        r->samples == NULL)
         return FAIL(RETORT_MEMORY, "no memory for %s", g->arch);
+    if (r->host.training) {
+        r->host.sums = buffer_new(r, host_sums_most(g), &rc);
+        r->own = buffer_new(r, host_sums_most(g), &rc);
+        r->whole = buffer_new(r, host_sums_most(g), &rc);
+    }
     for (int i = 1; i < nodes && rc == RETORT_OK; i++) {
         const struct node *n = &g->nodes[i];
         size_t elements = node_elements(n, r->host.max_batch);
@@ -57,16 +213,19 @@ static int buffers_create(struct reference_network *r)
 }
 
 int reference_network_create(struct network **out, struct engine *e, const struct graph *g,
-                             const struct network_options *options)
+                             const struct network_options *options, struct network *weights_of)
 {
     struct reference_network *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return FAIL(RETORT_MEMORY, "no memory for %s", g->arch);
     r->host = (struct host_network){.base.ops = e->ops,
                                     .engine = host_engine_of(e),
+                                    .layers = &LAYERS,
+                                    .layer_count = g->node_count - 1,
                                     .graph = g,
                                     .training = options->training,
                                     .max_batch = options->max_batch};
+    r->weights = weights_of != NULL ? (struct reference_network *)weights_of : r;
     int rc = buffers_create(r);
     if (rc != RETORT_OK) {
         reference_network_destroy(&r->host.base);
@@ -95,176 +254,9 @@ void reference_network_destroy(struct network *base)
     free(r->gradients);
     free(r->means);
     free(r->variances);
+    free(r->samples);
+    free(r->host.sums);
+    free(r->own);
+    free(r->whole);
     free(r);
-}
-
-// ---- forward and backward
-
-static struct conv_shape conv_shape_of(const struct reference_network *r, const struct node *n)
-{
-    const struct node *from = &r->host.graph->nodes[n->input];
-    return (struct conv_shape){.count = r->host.count,
-                               .in = from->channels,
-                               .in_height = from->height,
-                               .in_width = from->width,
-                               .out = n->channels,
-                               .out_height = n->height,
-                               .out_width = n->width,
-                               .kernel = n->kernel,
-                               .stride = n->stride,
-                               .padding = n->padding};
-}
-
-static struct pool_shape pool_shape_of(const struct reference_network *r, const struct node *n)
-{
-    const struct node *from = &r->host.graph->nodes[n->input];
-    return (struct pool_shape){.planes = r->host.count * n->channels,
-                               .in_height = from->height,
-                               .in_width = from->width,
-                               .out_height = n->height,
-                               .out_width = n->width,
-                               .kernel = n->kernel};
-}
-
-static void batchnorm_node_forward(struct reference_network *r, int index)
-{
-    const struct node *n = &r->host.graph->nodes[index];
-    const double *x = r->values[n->input];
-    const double *mean = weight_of(r, n->mean), *variance = weight_of(r, n->variance);
-    int count = r->host.count, area = n->height * n->width;
-    if (r->host.mode == FORWARD_TRAIN) {
-        batchnorm_statistics(count, n->channels, area, x, r->means[index], r->variances[index]);
-        mean = r->means[index];
-        variance = r->variances[index];
-    }
-    batchnorm_forward(count, n->channels, area, x, weight_of(r, n->weight), weight_of(r, n->bias),
-                      mean, variance, r->values[index]);
-}
-
-static void node_forward(struct reference_network *r, int index)
-{
-    const struct node *n = &r->host.graph->nodes[index], *from = &r->host.graph->nodes[n->input];
-    const double *x = r->values[n->input], *w = weight_of(r, n->weight), *b = weight_of(r, n->bias);
-    double *y = r->values[index];
-    switch (n->kind) {
-    case NODE_CONV: {
-        struct conv_shape shape = conv_shape_of(r, n);
-        conv_forward(&shape, x, w, b, y);
-        break;
-    }
-    case NODE_BATCHNORM:
-        batchnorm_node_forward(r, index);
-        break;
-    case NODE_ACTIVATION:
-        activation_forward(n->activation, node_elements(n, r->host.count), x, y);
-        break;
-    case NODE_AVGPOOL: {
-        struct pool_shape shape = pool_shape_of(r, n);
-        avgpool_forward(&shape, x, y);
-        break;
-    }
-    case NODE_LINEAR:
-        linear_forward(r->host.count, (int)node_elements(from, 1), n->channels, x, w, b, y);
-        break;
-    case NODE_INPUT:
-        break;
-    }
-}
-
-int reference_network_forward(struct network *base, const struct input *in, enum forward_mode mode)
-{
-    struct reference_network *r = (struct reference_network *)base;
-    CHECK(r->arena != NULL);
-    int rc = host_forward_begin(&r->host, in, mode);
-    if (rc != RETORT_OK)
-        return rc;
-    r->values[0] = host_input_of(in)->values;
-    for (int i = 1; i < r->host.graph->node_count; i++)
-        node_forward(r, i);
-    return RETORT_OK;
-}
-
-// Adds to the gradient of the node it reads (not to the pictures'), sets its parameters'.
-static void node_backward(struct reference_network *r, int index, double *gradients)
-{
-    const struct node *n = &r->host.graph->nodes[index], *from = &r->host.graph->nodes[n->input];
-    const double *x = r->values[n->input], *w = weight_of(r, n->weight), *dy = r->gradients[index];
-    double *dx = r->gradients[n->input];
-    double *dw = gradient_of(r, gradients, n->weight), *db = gradient_of(r, gradients, n->bias);
-    switch (n->kind) {
-    case NODE_CONV: {
-        struct conv_shape shape = conv_shape_of(r, n);
-        conv_backward(&shape, x, w, dy, dx, dw, db);
-        break;
-    }
-    case NODE_BATCHNORM:
-        batchnorm_backward(r->host.count, n->channels, n->height * n->width, x, w, r->means[index],
-                           r->variances[index], dy, dx, dw, db);
-        break;
-    case NODE_ACTIVATION:
-        activation_backward(n->activation, node_elements(n, r->host.count), x, dy, dx);
-        break;
-    case NODE_AVGPOOL: {
-        struct pool_shape shape = pool_shape_of(r, n);
-        avgpool_backward(&shape, dy, dx);
-        break;
-    }
-    case NODE_LINEAR:
-        linear_backward(r->host.count, (int)node_elements(from, 1), n->channels, x, w, dy, dx, dw,
-                        db);
-        break;
-    case NODE_INPUT:
-        break;
-    }
-}
-
-// Statistics travel with the gradients: count / global batch × (mean | unbiased variance).
-static void statistics_report(const struct reference_network *r, double share, double *gradients)
-{
-    const struct graph *g = r->host.graph;
-    for (int i = 1; i < g->node_count; i++) {
-        const struct node *n = &g->nodes[i];
-        if (n->kind != NODE_BATCHNORM)
-            continue;
-        double values = (double)r->host.count * n->height * n->width;
-        double unbiased = values > 1.0 ? values / (values - 1.0) : 1.0;
-        double *mean = gradient_of(r, gradients, n->mean);
-        double *variance = gradient_of(r, gradients, n->variance);
-        for (int c = 0; c < n->channels; c++) {
-            mean[c] = share * r->means[i][c];
-            variance[c] = share * unbiased * r->variances[i][c];
-        }
-    }
-}
-
-static int report_ready(const struct ready_callback *on_ready, size_t begin, size_t end)
-{
-    return on_ready != NULL && end > begin ? on_ready->ready(on_ready->context, begin, end)
-                                           : RETORT_OK;
-}
-
-// From the last node to the first; parameters lie in node order, so what is ready grows downwards.
-int reference_network_backward(struct network *base, void *gradients,
-                               const struct step_scalars *scalars,
-                               const struct ready_callback *on_ready)
-{
-    struct reference_network *r = (struct reference_network *)base;
-    const struct graph *g = r->host.graph;
-    int rc = RETORT_OK;
-    TRY(host_backward_begin(&r->host));
-    statistics_report(r, r->host.count * scalars->inverse_batch, gradients);
-    TRY(report_ready(on_ready, g->trainable, g->total));
-    for (int i = 1; i < g->node_count - 1; i++)
-        memset(r->gradients[i], 0, node_elements(&g->nodes[i], r->host.count) * sizeof(double));
-    size_t ready = g->trainable;
-    for (int i = g->node_count - 1; i > 0; i--) {
-        node_backward(r, i, gradients);
-        if (g->nodes[i].weight < 0)
-            continue;
-        size_t begin = g->params[g->nodes[i].weight].offset;
-        TRY(report_ready(on_ready, begin, ready));
-        ready = begin;
-    }
-fail:
-    return rc;
 }

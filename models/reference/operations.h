@@ -20,16 +20,23 @@ void conv_backward(const struct conv_shape *s, const double *x, const double *w,
 // ---- batch normalisation [Ioffe & Szegedy 2015]: y = gamma (x - mean) / sqrt(variance + eps) +
 // beta
 extern const double BATCHNORM_EPSILON;
-// Mean and biased variance over (N, H, W) of each of [count, channels, area]; 0 and 1 when count is
-// 0.
-void batchnorm_statistics(int count, int channels, int area, const double *x, double *mean,
-                          double *variance);
+// Over (N, H, W) of each channel of [count, channels, area]: sum x, and then, as rounding wants it,
+// sum (x - mean)^2. Over all that is normalised together, divided by their number, these are the
+// mean and the biased variance.
+void batchnorm_sum(int count, int channels, int area, const double *x, double *sum);
+void batchnorm_squares(int count, int channels, int area, const double *x, const double *mean,
+                       double *squares);
 void batchnorm_forward(int count, int channels, int area, const double *x, const double *gamma,
                        const double *beta, const double *mean, const double *variance, double *y);
-// mean and variance are those of x: the gradient flows through them.
+// What this part of a batch adds to dgamma and dbeta (=).
+void batchnorm_backward_sums(int count, int channels, int area, const double *x, const double *mean,
+                             const double *variance, const double *dy, double *dgamma,
+                             double *dbeta);
+// mean, variance, dgamma and dbeta are of all `values` numbers a channel that were normalised
+// together: the gradient flows through the statistics.
 void batchnorm_backward(int count, int channels, int area, const double *x, const double *gamma,
-                        const double *mean, const double *variance, const double *dy, double *dx,
-                        double *dgamma, double *dbeta);
+                        const double *mean, const double *variance, const double *dy, double values,
+                        const double *dgamma, const double *dbeta, double *dx);
 
 // ---- activation, element by element; `kind` is an enum activation_kind
 void activation_forward(int kind, size_t elements, const double *x, double *y);

@@ -325,9 +325,10 @@ struct coverage {
     bool *seen;
 };
 
-static int cover(void *context, size_t begin, size_t end)
+static int cover(void *context, int microbatch, size_t begin, size_t end)
 {
     struct coverage *c = context;
+    assert_int_equal(microbatch, 0);
     for (size_t i = begin; i < end; i++) {
         if (c->seen[i])
             return RETORT_FAILED;

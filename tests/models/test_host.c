@@ -115,7 +115,7 @@ static void arenas_add_and_convert(void **state)
             plain[i] = (float)test_uniform(1, i);
         assert_int_equal(engine_from_f32(e, a, plain, COUNT), 0);
         assert_int_equal(engine_from_f32(e, b, plain, COUNT), 0);
-        assert_int_equal(engine_add(e, a, b, COUNT), 0);
+        assert_int_equal(engine_add(e, a, b, COUNT, engine_real(e)), 0);
         assert_int_equal(engine_to_f32(e, plain, a, COUNT), 0);
         for (int i = 0; i < COUNT; i++)
             assert_true(plain[i] == 2.0f * (float)test_uniform(1, i));

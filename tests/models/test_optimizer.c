@@ -15,7 +15,7 @@ static struct graph *small_graph(void)
 {
     struct graph *g;
     assert_int_equal(graph_begin(&g, "small", 3, 1, 1), 0);
-    assert_int_equal(graph_add_batchnorm(g, "norm"), 0);
+    assert_int_equal(graph_add_batchnorm(g, "norm", false), 0);
     assert_int_equal(graph_add_linear(g, "fc", 2), 0);
     assert_int_equal(graph_finish(g), 0);
     assert_int_equal(g->trainable, TRAINABLE);
@@ -245,7 +245,7 @@ static struct graph *large_graph(void)
     struct graph *g;
     assert_int_equal(graph_begin(&g, "large", 3, 33, 31), 0);
     assert_int_equal(graph_add_conv(g, "conv", 7, 3, 1, true), 0);
-    assert_int_equal(graph_add_batchnorm(g, "norm"), 0);
+    assert_int_equal(graph_add_batchnorm(g, "norm", false), 0);
     assert_int_equal(graph_add_linear(g, "fc", 13), 0);
     assert_int_equal(graph_finish(g), 0);
     assert_true(g->total > 5 * 16384);

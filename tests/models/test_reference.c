@@ -46,9 +46,9 @@ static void batchnorm_matches_differences(void **state)
     struct graph *g;
     OK(graph_begin(&g, "norms", 3, 3, 4));
     OK(graph_add_conv(g, "conv1", 4, 3, 1, false));
-    OK(graph_add_batchnorm(g, "norm1"));
+    OK(graph_add_batchnorm(g, "norm1", false));
     OK(graph_add_conv(g, "conv2", 3, 3, 1, false));
-    OK(graph_add_batchnorm(g, "norm2"));
+    OK(graph_add_batchnorm(g, "norm2", false));
     OK(graph_add_linear(g, "fc", 5));
     OK(graph_finish(g));
     bench_open(&b, g, 4, 12);
@@ -154,7 +154,7 @@ static void batchnorm_uses_the_right_statistics(void **state)
     struct bench b;
     struct graph *g;
     OK(graph_begin(&g, "norm", 3, 1, 1));
-    OK(graph_add_batchnorm(g, "norm"));
+    OK(graph_add_batchnorm(g, "norm", false));
     OK(graph_finish(g));
     bench_open(&b, g, 2, 1);
     // gamma, beta, running mean, running variance
@@ -209,9 +209,10 @@ struct seen {
     unsigned char *touched;
 };
 
-static int note_ready(void *context, size_t begin, size_t end)
+static int note_ready(void *context, int microbatch, size_t begin, size_t end)
 {
     struct seen *seen = context;
+    assert_int_equal(microbatch, 0);
     for (size_t i = begin; i < end; i++) {
         assert_int_equal(seen->touched[i], 0);
         seen->touched[i] = 1;
@@ -221,9 +222,10 @@ static int note_ready(void *context, size_t begin, size_t end)
     return RETORT_OK;
 }
 
-static int refuse_ready(void *context, size_t begin, size_t end)
+static int refuse_ready(void *context, int microbatch, size_t begin, size_t end)
 {
     (void)context;
+    (void)microbatch;
     (void)begin;
     (void)end;
     return RETORT_RANK;
@@ -281,7 +283,7 @@ static void micro_batches_add_up(void **state)
         b.ids[0] = 2 * part;
         b.ids[1] = 2 * part + 1;
         bench_step(&b);
-        OK(engine_add(b.engine, sum, b.gradients, total));
+        OK(engine_add(b.engine, sum, b.gradients, total, REAL_F64));
     }
     for (size_t i = 0; i < total; i++)
         near(sum[i], whole[i]);
