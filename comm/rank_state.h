@@ -3,7 +3,8 @@
 //
 // A write is a store to memory, not a system call, and what a killed process wrote last stays in
 // the file. The first and the last line carry the same generation unless a write is under way, so
-// that readers, in other processes and on other nodes, can tell and read again. Inside comm/ only.
+// that readers, in other processes and on other nodes, can tell and read again. For comm/ and for
+// launchers that look for ranks.
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -12,7 +12,7 @@ static const char ERASE_LINE[] = "\r\x1b[K";
 
 void relay_init(struct relay *r, int log)
 {
-    *r = (struct relay){.log = log, .dead_rank = -1};
+    *r = (struct relay){.log = log, .dead_rank = -1, .exit_rank = -1};
     r->terminal = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
 }
 
@@ -74,6 +74,18 @@ static void note_death(struct relay *r, const char *line)
     snprintf(r->dead_host, sizeof r->dead_host, "%.*s", (int)(sign - node), node);
 }
 
+// "  Process name: [[2420,1],0]" and, two lines on, "  Exit code:    1".
+static void note_exit(struct relay *r, const char *line)
+{
+    static const char NAME[] = "Process name: [", CODE[] = "Exit code:";
+    const char *name = strstr(line, NAME), *comma = name ? strrchr(name, ',') : NULL;
+    const char *code = strstr(line, CODE);
+    if (comma && r->exit_rank < 0)
+        r->exit_rank = (int)strtol(comma + 1, NULL, 10);
+    if (code && r->exit_rank >= 0 && r->exit_code == 0)
+        r->exit_code = (int)strtol(code + sizeof CODE - 1, NULL, 10);
+}
+
 static void banner_add(struct relay *r, const char *line)
 { // That a job ended because one of its processes did is said of every failure.
     r->dull = r->dull || starts_with(line, "Primary job ");
@@ -112,8 +124,11 @@ static void take_line(struct relay *r)
         r->dull = false;
     } else if (r->framed) {
         note_death(r, line);
+        note_exit(r, line);
         banner_add(r, line);
-    } else if (!is_note(line) && !starts_with(line, "mpirun: ")) {
+    } else if (is_note(line)) {
+        (void)snprintf(r->note, sizeof r->note, "%.*s", RELAY_TEXT - 1, line);
+    } else if (!starts_with(line, "mpirun: ")) {
         show(r, line);
     }
 }

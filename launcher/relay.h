@@ -1,7 +1,7 @@
 #pragma once
 // What mpirun writes to stderr, line by line: the ranks' own lines go on to the user, mpirun's
 // chatter (banners between rows of dashes, "[host:pid] …" notes) only to a log file. What the
-// chatter says of a rank that died is kept.
+// chatter says of a rank that died or left is kept, and so is the last of each kind.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +18,10 @@ struct relay {
     int dead_rank;   // that died by a signal, or -1
     int dead_signal;
     char dead_host[RELAY_NAME];
+    int exit_rank;           // the first to end with a code other than 0, or -1
+    int exit_code;           // that code
     char banner[RELAY_TEXT]; // the last banner as one line, "" for none
+    char note[RELAY_TEXT];   // the last note, "" for none
     char line[RELAY_LINE];
     size_t used;
 };

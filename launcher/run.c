@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "launcher/commands.h"
+#include "launcher/left_ranks.h"
 #include "launcher/options.h"
 #include "launcher/result.h"
 #include "launcher/run_folder.h"
@@ -120,8 +121,10 @@ static int open_folder(const struct run_plan *p, bool fresh, struct owner *owner
         rc = owner_take(owner, p->folder);
     if (rc == RETORT_OK)
         rc = run_folder_write_recipe(p);
-    if (rc == RETORT_OK)
+    if (rc == RETORT_OK) {
+        left_ranks_end(p->folder);
         clear_traces(p->folder);
+    }
     return rc;
 }
 

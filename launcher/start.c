@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "comm/watchdog.h"
+#include "launcher/ending.h"
 #include "launcher/process.h"
 #include "launcher/relay.h"
 #include "launcher/start_command.h"
@@ -177,55 +177,6 @@ static void wait_for_end(struct launch *l)
     relay_end(&l->relay);
 }
 
-// The one line for a rank that was killed.
-static int report_death(const struct launch *l)
-{
-    const struct relay *r = &l->relay;
-    char folder[PATH_CAPACITY], last[RELAY_TEXT] = "";
-    const char *run_folder = l->start->run_folder;
-    if (run_folder && path_join(folder, run_folder, "ranks") == RETORT_OK &&
-        watchdog_describe(folder, r->dead_rank, last, sizeof last) != RETORT_OK)
-        last[0] = '\0';
-    const char *place = strstr(last, "): "); // who it was is said already
-    return FAIL(RETORT_RANK, "rank %d on %s was ended by signal %d (%s)%s%s%s", r->dead_rank,
-                r->dead_host, r->dead_signal,
-                r->dead_signal == SIGKILL ? "Killed: by hand, or memory ran out"
-                                          : strsignal(r->dead_signal),
-                last[0] ? "; last seen: " : "", place ? place + strlen("): ") : last,
-                run_folder ? "; run again to go on from the last checkpoint" : "");
-}
-
-static bool is_worker_code(int code)
-{
-    return (code >= RETORT_FAILED && code <= RETORT_NUMERIC) || code == RETORT_STOPPED;
-}
-
-static int outcome(const struct launch *l)
-{
-    const struct relay *r = &l->relay;
-    int code = WIFEXITED(l->status) ? WEXITSTATUS(l->status) : 128 + WTERMSIG(l->status);
-    if (l->killed) {
-        FAIL(RETORT_RANK, "ended at once by signal %d; what came after the last checkpoint is lost",
-             l->killed);
-        return 128 + l->killed;
-    }
-    // Asked to stop before it listened: nothing was done yet that could be lost.
-    if (l->stop && (r->dead_signal == SIGUSR1 || code == 128 + SIGUSR1))
-        return RETORT_STOPPED;
-    if (code == RETORT_OK)
-        return RETORT_OK;
-    if (r->dead_rank >= 0)
-        return report_death(l);
-    if (is_worker_code(code) && (r->error_seen || code == RETORT_STOPPED))
-        return code;
-    if (code > 128) // so soon that mpirun does not know which
-        return FAIL(RETORT_RANK, "a rank was ended by signal %d (%s) right after its start",
-                    code - 128, strsignal(code - 128));
-    return FAIL(is_worker_code(code) && code != RETORT_FAILED ? code : RETORT_RANK,
-                "the ranks ended with code %d and said nothing more%s%s", code,
-                r->banner[0] ? "; mpirun says: " : "", r->banner);
-}
-
 static int open_log(const struct start *s, const struct start_command *command)
 {
     char path[PATH_CAPACITY];
@@ -265,10 +216,16 @@ int start_ranks(const struct start *s)
     TRY(spawn(&l, &command));
     fcntl(l.errors, F_SETFL, O_NONBLOCK);
     wait_for_end(&l);
-    int left = process_end_children(&l.spare, l.killed ? 0 : LEFTOVER_GRACE_S);
-    if (left > 0 && !l.killed)
+    bool at_once = l.killed || WIFSIGNALED(l.status); // no mpirun is left to end its ranks
+    int left = process_end_children(&l.spare, at_once ? 0 : LEFTOVER_GRACE_S);
+    if (left > 0 && !at_once)
         log_warn("%d process%s of the run had to be killed", left, left == 1 ? "" : "es");
-    rc = outcome(&l);
+    const struct ending ending = {.relay = &l.relay,
+                                  .run_folder = s->run_folder,
+                                  .status = l.status,
+                                  .stop = l.stop,
+                                  .killed = l.killed};
+    rc = ending_report(&ending);
 fail:
     if (l.errors >= 0)
         close(l.errors);

@@ -16,12 +16,33 @@ says out 'stopped after a checkpoint'
 quiet_about err .
 FAKE=silent FAKE_CODE=9 expect 4 "${run[@]}"
 one_line err
-says err 'the ranks ended with code 9'
+says err 'rank [01] ended with code 9 and did not say why; all it said is in runs/recipe/mpirun\.log'
 
 FAKE=killed expect 4 "${run[@]}"
 one_line err
 says err "^error: .*rank 1 on $(hostname) was ended by signal 9 \(Killed"
 quiet_about err "$chatter"
+
+# mpirun ended from outside: which signal it was when it could not tell, and that it was one else.
+ready() {
+    [ -e ready.0 ] && [ -e ready.1 ]
+}
+for signal in TERM KILL; do
+    rm -f ready.*
+    FAKE=stoppable "${run[@]}" >out 2>err </dev/null &
+    launcher=$!
+    wait_until 20 ready
+    kill -$signal "$(cat /proc/$launcher/task/$launcher/children)"
+    code=0
+    wait $launcher || code=$?
+    [ $code -eq 4 ] || fail "code $code in place of 4 when mpirun got $signal"
+    one_line err
+    quiet_about err "$chatter"
+    case $signal in
+        TERM) says err 'mpirun ended the ranks with code 1 .* when INT, TERM or HUP is sent' ;;
+        KILL) says err 'mpirun was ended by signal 9 \(Killed.*and the ranks with it' ;;
+    esac
+done
 
 # What mpirun itself refuses is said in one line too.
 FAKE="done" expect 4 "$retort" run recipe.yaml --hosts "localhost:1" --ranks 2 --out slots

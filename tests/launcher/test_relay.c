@@ -89,6 +89,31 @@ static void test_banner(void **state)
     assert_int_equal(r.dead_rank, -1);
 }
 
+// A rank that left with a code: Open MPI 4.1 and 5.0 name it differently.
+static void test_exit(void **state)
+{
+    static struct relay r;
+    char shown[4096];
+    (void)state;
+    feed(&r,
+         FRAME
+         "mpirun detected that one or more processes exited with non-zero status, thus "
+         "causing\nthe job to be terminated. The first process to do so was:\n\n"
+         "  Process name: [[2420,1],12]\n  Exit code:    9\n" FRAME,
+         16, shown);
+    assert_string_equal(shown, "");
+    assert_int_equal(r.exit_rank, 12);
+    assert_int_equal(r.exit_code, 9);
+    assert_string_equal(r.note, "");
+    feed(&r,
+         FRAME "   Process name: [prterun-vm-7@1,3]\n   Exit code:    1\n" FRAME
+               "[vm:07906] PMIX ERROR: UNREACHABLE in file x.c\n",
+         4096, shown);
+    assert_int_equal(r.exit_rank, 3);
+    assert_int_equal(r.exit_code, 1);
+    assert_string_equal(r.note, "[vm:07906] PMIX ERROR: UNREACHABLE in file x.c");
+}
+
 static void test_long_line(void **state)
 {
     static struct relay r;
@@ -106,6 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_death),
         cmocka_unit_test(test_banner),
+        cmocka_unit_test(test_exit),
         cmocka_unit_test(test_long_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
