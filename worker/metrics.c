@@ -13,6 +13,7 @@ struct metrics {
     FILE *lines; // owned; NULL where nothing is written
     char lines_path[PATH_CAPACITY], summary_path[PATH_CAPACITY];
     json_t *summary;            // owned
+    bool summary_changed;       // since it was read or written
     double opened_s, earlier_s; // when this start began; what the starts before it took
 };
 
@@ -134,17 +135,25 @@ int metrics_line(struct metrics *m, json_t *line)
     return rc;
 }
 
-int summary_set(struct metrics *m, const char *key, json_t *value)
+void summary_set(struct metrics *m, const char *key, json_t *value)
 {
     if (!m->lines) {
         json_decref(value);
-        return RETORT_OK;
+        return;
     }
     json_object_set_new(m->summary, key, value);
+    m->summary_changed = true;
+}
+
+int summary_write(struct metrics *m)
+{
+    if (!m->summary_changed)
+        return RETORT_OK;
     char *text = json_dumps(m->summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (!text)
         return FAIL(RETORT_MEMORY, "no memory for %s", m->summary_path);
     int rc = file_write_whole(m->summary_path, text, strlen(text));
+    m->summary_changed = rc != RETORT_OK;
     free(text);
     return rc;
 }
@@ -156,5 +165,6 @@ const json_t *summary_get(const struct metrics *m, const char *key)
 
 int summary_clock(struct metrics *m)
 {
-    return summary_set(m, "seconds", json_real(m->earlier_s + clock_seconds() - m->opened_s));
+    summary_set(m, "seconds", json_real(m->earlier_s + clock_seconds() - m->opened_s));
+    return summary_write(m);
 }

@@ -21,10 +21,12 @@ int metrics_flush(struct metrics *m);
 // Appends one line; takes the reference.
 int metrics_line(struct metrics *m, json_t *line);
 
-// summary.json: sets one member (takes the reference) and rewrites the file whole.
-int summary_set(struct metrics *m, const char *key, json_t *value);
+// summary.json: sets one member (takes the reference); summary_write brings it to disk.
+void summary_set(struct metrics *m, const char *key, json_t *value);
 // Its member `key`, borrowed, or NULL.
 const json_t *summary_get(const struct metrics *m, const char *key);
-// `seconds` becomes the time of all starts up to now, as far as each kept its work: called with
-// every checkpoint and every finished view.
+// Rewrites the file whole, if a member has changed.
+int summary_write(struct metrics *m);
+// `seconds` becomes the time of all starts up to now, as far as each kept its work, and the file is
+// written: called with every checkpoint and every finished view.
 int summary_clock(struct metrics *m);

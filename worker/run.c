@@ -71,17 +71,15 @@ static int run_stage(struct rank *rank, enum stage stage)
 
 static int summarise(struct rank *rank)
 {
-    int rc = RETORT_OK;
     struct metrics *m = rank->metrics;
-    TRY(summary_set(m, "ranks", json_integer(comm_size(rank->comm))));
-    TRY(summary_set(m, "threads", json_integer(rank->recipe.run.threads)));
-    TRY(summary_set(m, "microbatches", json_integer(rank->recipe.run.microbatches)));
-    TRY(summary_set(m, "device", json_string(engine_name(rank->engine))));
-    TRY(summary_set(m, "processor", json_string(engine_describe(rank->engine))));
-    TRY(summary_set(m, "precision",
-                    json_string(engine_real(rank->engine) == REAL_F64 ? "f64" : "f32")));
-fail:
-    return rc;
+    bool doubles = engine_real(rank->engine) == REAL_F64;
+    summary_set(m, "ranks", json_integer(comm_size(rank->comm)));
+    summary_set(m, "threads", json_integer(rank->recipe.run.threads));
+    summary_set(m, "microbatches", json_integer(rank->recipe.run.microbatches));
+    summary_set(m, "device", json_string(engine_name(rank->engine)));
+    summary_set(m, "processor", json_string(engine_describe(rank->engine)));
+    summary_set(m, "precision", json_string(doubles ? "f64" : "f32"));
+    return summary_write(m);
 }
 
 int run_stages(struct comm *comm, const char *folder, const char *device, const char *stages,

@@ -307,13 +307,13 @@ static int write_summary(const struct training *w)
     json_object_set_new(raw, "images_per_s", json_real(w->s.samples / w->s.seconds));
     json_object_set_new(raw, "seconds", json_real(w->s.seconds));
     // The network trained last stands for the run.
-    int rc = summary_set(t->rank->metrics, "images_per_s", json_real(w->s.samples / w->s.seconds));
-    if (rc == RETORT_OK)
-        rc = summary_set(t->rank->metrics, stage_name(t->stage), raw);
+    struct metrics *m = t->rank->metrics;
+    summary_set(m, "images_per_s", json_real(w->s.samples / w->s.seconds));
+    summary_set(m, stage_name(t->stage), raw);
     (void)snprintf(key, sizeof key, "%s_ema", stage_name(t->stage));
-    if (rc == RETORT_OK && ema)
-        rc = summary_set(t->rank->metrics, key, json_deep_copy(ema));
-    return rc;
+    if (ema)
+        summary_set(m, key, json_deep_copy(ema));
+    return summary_write(m);
 }
 
 static int begin_training(struct training *w, const char *teacher)
