@@ -18,6 +18,24 @@ if(RETORT_SANITIZE)
   target_link_options(retort_options INTERFACE -fsanitize=${RETORT_SANITIZE})
 endif()
 
+# CUDA's sources, and the C++ of test equipment. Nothing is fused that the source does not fuse, on
+# the device neither.
+add_library(retort_cuda_options INTERFACE)
+target_include_directories(retort_cuda_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_definitions(retort_cuda_options INTERFACE _GNU_SOURCE)
+set(cuda_warnings -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wdouble-promotion
+  -Wvla -Wformat=2 -Wundef -Wwrite-strings)
+if(RETORT_WERROR)
+  list(APPEND cuda_warnings -Werror)
+endif()
+list(JOIN cuda_warnings "," cuda_warnings_joined)
+target_compile_options(retort_cuda_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:${cuda_warnings};-Wpedantic;-ffp-contract=off;-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=>
+  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;-Xcompiler=${cuda_warnings_joined},-ffp-contract=off>)
+if(RETORT_WERROR)
+  target_compile_options(retort_cuda_options INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+endif()
+
 # retort_library(name SOURCES… LINKS…): a static library of one folder.
 function(retort_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
