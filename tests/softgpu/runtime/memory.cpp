@@ -21,8 +21,7 @@ namespace
 
 enum : uintptr_t {
     RANGE_BYTES = 1ull << 38, // addresses; never used twice, so that stale pointers are caught
-    ALIGNMENT = 512,
-    GAP = 4096, // at least, between allocations
+    GAP = 4096,               // at least, between allocations
     POISON = 0xff
 };
 
@@ -30,6 +29,7 @@ std::map<uintptr_t, Allocation> allocations; // by their begin
 uintptr_t range, next;                       // [range, next) has been given out
 int opened;
 size_t used, limit;
+struct sigaction others_action; // what a fault elsewhere is for
 
 bool in_range(uintptr_t a)
 {
@@ -47,7 +47,19 @@ void on_segv(int number, siginfo_t *info, void *context)
                 place.c_str(), address);
         _exit(SOFTGPU_EXIT);
     }
-    signal(number, SIG_DFL);
+    sigaction(number, &others_action, nullptr); // the instruction faults again, for them
+}
+
+// Each time the memory is closed: others have theirs, and set it when they like (cmocka before each
+// test).
+void watch()
+{
+    struct sigaction action = {}, before;
+    action.sa_sigaction = on_segv;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGSEGV, &action, &before);
+    if (before.sa_sigaction != on_segv)
+        others_action = before;
 }
 
 void range_create()
@@ -59,10 +71,6 @@ void range_create()
         exit(SOFTGPU_EXIT);
     }
     range = next = reinterpret_cast<uintptr_t>(p);
-    struct sigaction action = {};
-    action.sa_sigaction = on_segv;
-    action.sa_flags = SA_SIGINFO;
-    sigaction(SIGSEGV, &action, nullptr);
 }
 
 void protect(int how)
@@ -86,8 +94,10 @@ MemoryOpen::MemoryOpen()
 
 MemoryOpen::~MemoryOpen()
 {
-    if (--opened == 0)
-        protect(PROT_NONE);
+    if (--opened > 0)
+        return;
+    protect(PROT_NONE);
+    watch();
 }
 
 const Allocation *memory_find(uintptr_t address)
@@ -124,11 +134,11 @@ cudaError_t memory_create(void **out, size_t bytes)
         range_create();
     if (bytes == 0)
         return cudaSuccess;
-    if (bytes > limit - used)
+    if (used + bytes > limit)
         return cudaErrorMemoryAllocation;
     uintptr_t begin = next;
     next = rounded(begin + bytes + GAP, GAP);
-    used += rounded(bytes, ALIGNMENT);
+    used += bytes;
     allocations[begin] = {begin, begin + bytes, false};
     MemoryOpen open;
     protect(PROT_READ | PROT_WRITE); // next has moved
@@ -153,7 +163,7 @@ static void give_back(const Allocation &a)
 {
     if (a.host)
         return free(reinterpret_cast<void *>(a.begin));
-    used -= rounded(a.end - a.begin, ALIGNMENT);
+    used -= a.end - a.begin;
     madvise(reinterpret_cast<void *>(a.begin), rounded(a.end - a.begin, GAP), MADV_DONTNEED);
 }
 
