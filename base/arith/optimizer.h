@@ -7,11 +7,14 @@
 // eps). It takes the gains 1 - beta, rounded from double: 1 - 0.999f is off by 1e-5 of itself.
 //
 // EMA: e = w + d (e - w); its decay at update t (from 0) is min(decay, (1 + t) / (10 + t)).
-// fmaf/fma is written out: compilers must not choose.
+// fmaf/fma is written out: compilers must not choose (-ffp-contract=off, nvcc's -fmad=false).
 
 #include <math.h>
 
 #include "base/random.h" // HOST_DEVICE
+
+// Of running statistics, towards a micro-batch's.
+#define OPTIMIZER_RUNNING_MOMENTUM 0.1
 
 #define OPTIMIZER_FUNCTIONS(real, suffix, FMA, SQRT)                                               \
     HOST_DEVICE static inline real sgd_step_##suffix(real w, real g, real *m, real lr, real mu,    \

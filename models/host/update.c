@@ -8,7 +8,6 @@ enum {
     BLOCK = 2048, // elements updated and averaged while they are in the first cache
     GRAIN = 8 * BLOCK,
 };
-static const double RUNNING_MOMENTUM = 0.1;
 
 // One step of `count` elements that share their treatment, in the arena's type.
 struct step_f32 {
@@ -68,7 +67,7 @@ struct step_f64 {
                                       .bias2 = (real)s->bias2,                                     \
                                       .epsilon = (real)o->epsilon,                                 \
                                       .ema_decay = (real)s->ema_decay,                             \
-                                      .running = (real)RUNNING_MOMENTUM};                          \
+                                      .running = (real)OPTIMIZER_RUNNING_MOMENTUM};                          \
     }                                                                                              \
     /* Parameters [begin, begin + count) by the optimizer, or statistics by their momentum. */     \
     static void block_##suffix(const struct arenas *a, const struct optimizer_spec *o,             \

@@ -120,7 +120,7 @@ Record record_now(bool atomic, uintptr_t pc)
 void read_merge(Record *known, const Record &now, bool own)
 {
     unsigned many = known->many;
-    if (ordered(*known, own) && many != MANY_BLOCKS)
+    if (ordered(*known, own))
         many = ONE; // who is ordered after this read is after those, too
     else if (known->serial != now.serial || many == MANY_BLOCKS)
         many = MANY_BLOCKS;
@@ -144,9 +144,9 @@ void read_merge(Record *known, const Record &now, bool own)
     thread_fault(cudaErrorLaunchFailure, place_text(pc),
                  text("race: %s address %#lx that %s %s, unordered, at %s",
                       verbs[static_cast<int>(now)], address, who.c_str(),
-                      !wrote          ? "has read"
-                      : before.atomic ? "has updated atomically"
-                                      : "has written",
+                      !wrote          ? "read"
+                      : before.atomic ? "updated atomically"
+                                      : "wrote",
                       place_text(spaces.module + before.pc).c_str()));
 }
 

@@ -17,6 +17,13 @@ __global__ void saxpy_kernel(float *to, float a, const float *x, const float *y,
         to[i] = fmaf(a, x[i], y[i]);
 }
 
+__global__ void spread_kernel(float *to, const float *from, int count)
+{
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < count)
+        to[i] = from[0];
+}
+
 __global__ void transpose_kernel(float *to, const float *from, int rows, int columns,
                                  int with_barrier)
 {
@@ -222,6 +229,12 @@ cudaError_t saxpy(float *to, float a, const float *x, const float *y, int count,
         return cudaSuccess;
     return kernel_launch(launch_shape{dim3((count + THREADS - 1) / THREADS), THREADS, 0, s},
                          saxpy_kernel, to, a, x, y, count);
+}
+
+cudaError_t spread(float *to, const float *from, int count, cudaStream_t s)
+{
+    return kernel_launch(launch_shape{(count + WARP - 1) / WARP, WARP, 0, s}, spread_kernel, to,
+                         from, count);
 }
 
 cudaError_t transpose(float *to, const float *from, int rows, int columns, int with_barrier,

@@ -11,6 +11,8 @@ extern "C" {
 // ---- right
 // to[i] = a x[i] + y[i], any count.
 cudaError_t saxpy(float *to, float a, const float *x, const float *y, int count, cudaStream_t s);
+// to[i] = from[0]
+cudaError_t spread(float *to, const float *from, int count, cudaStream_t s);
 // [rows, columns] -> [columns, rows] through a shared tile; with_barrier 0: a planted mistake.
 cudaError_t transpose(float *to, const float *from, int rows, int columns, int with_barrier,
                       cudaStream_t s);

@@ -34,6 +34,26 @@ static void elements_and_tails(void **unused)
     free(x);
 }
 
+// What all blocks of one kernel read, the next may write: kernels are ordered.
+static void kernels_are_ordered(void **unused)
+{
+    (void)unused;
+    float *x = ramp(COUNT), out;
+    for (int o = 0; o < ORDERS; o++) {
+        order_set(o);
+        float *dx = device_new(x, COUNT * sizeof(float));
+        float *to = device_new(NULL, COUNT * sizeof(float));
+        OK(spread(to, dx, COUNT, NULL));
+        OK(saxpy(dx, 1.0f, dx, dx, COUNT, NULL));
+        device_get(&out, dx, sizeof(out));
+        assert_true(out == -14.0f);
+        device_get(&out, to + COUNT - 1, sizeof(out));
+        assert_true(out == -7.0f);
+        softgpu_reset();
+    }
+    free(x);
+}
+
 static void shared_memory_and_barriers(void **unused)
 {
     (void)unused;
@@ -193,13 +213,13 @@ static void a_race(void **unused)
 {
     (void)unused;
     PLANTED(write_write((int *)a, 2, 1, NULL), cudaErrorLaunchFailure, "race: writes address ",
-            "of its block has written, unordered, at ");
+            "of its block wrote, unordered, at ");
     PLANTED(write_write((int *)a, 1, 2, NULL), cudaErrorLaunchFailure, "race: writes address ",
-            "another block has written, unordered, at ");
+            "another block wrote, unordered, at ");
     PLANTED(histogram((unsigned *)a, (const uint8_t *)(a + 64), 40, 0, NULL),
             cudaErrorLaunchFailure, "race: ", "histogram_kernel");
     PLANTED(sum_blocks(a, a + 1, (unsigned *)a + 9, b, 9, 5, 0, NULL), cudaErrorLaunchFailure,
-            "race: reads address ", "another block has written");
+            "race: reads address ", "another block wrote");
 }
 
 static void a_misaligned_access(void **unused)
@@ -270,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elements_and_tails),
+        cmocka_unit_test(kernels_are_ordered),
         cmocka_unit_test(shared_memory_and_barriers),
         cmocka_unit_test(shuffles_and_dynamic_shared_memory),
         cmocka_unit_test(blocks_meet_at_atomics),
