@@ -4,7 +4,7 @@
 //   /weights [total] f32|f64, /ema [total], /moment1 [trainable], /moment2 [trainable]
 //     arenas in the canonical layout (models/graph.h); the last three only where they are kept
 //   attributes of /: layout (JSON: name, shape, offset, count of every parameter), state (JSON:
-//   stage, arch, step, epoch, finished, best_*, metrics_bytes, plan, …), trainable, recipe (YAML),
+//   stage, arch, step, epoch, finished, best_*, plan, …), trainable, recipe (YAML),
 //   dataset (fingerprint), classes (JSON list of names), created_by
 //
 // ckpt-<step>.h5 in the stage's folder, whole or not there. last.h5 and best.h5 are hard links (or

@@ -38,6 +38,9 @@ int logit_writer_end_view(struct logit_writer *w);
 int logit_writer_commit(struct logit_writer **w);
 void logit_writer_discard(struct logit_writer **w); // keeps whole parts; takes NULL
 
+// Removes what a pass that was killed after its store was whole has left beside it.
+int logit_parts_remove(const char *path);
+
 struct logit_store {
     struct h5file file;
     struct logit_identity identity;

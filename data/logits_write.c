@@ -69,10 +69,10 @@ static int64_t part_view(const char *entry, const char *name)
 }
 
 // Removes parts of views from `view` on: what a pass for another identity, or a damaged part, left.
-static int remove_parts(const struct logit_writer *w, int64_t view)
+static int remove_parts(const char *store, int64_t view)
 {
     char folder[PATH_CAPACITY], path[PATH_CAPACITY];
-    const char *name = split_path(w->path, folder);
+    const char *name = split_path(store, folder);
     DIR *entries = opendir(folder);
     if (!entries)
         return FAIL(RETORT_WRITE, "cannot read the folder %s: %s", folder, strerror(errno));
@@ -131,7 +131,7 @@ int logit_writer_create(struct logit_writer **out, const char *path,
     leftovers_remove(folder, name);
     while (w->view < identity->views && part_is_whole(w, w->view))
         w->view++;
-    TRY(remove_parts(w, w->view));
+    TRY(remove_parts(w->path, w->view));
     TRY(check_space(w));
     TRY(begin_view(w));
     *next_view = w->view;
@@ -140,6 +140,14 @@ int logit_writer_create(struct logit_writer **out, const char *path,
 fail:
     logit_writer_discard(&w);
     return rc;
+}
+
+int logit_parts_remove(const char *path)
+{
+    char folder[PATH_CAPACITY];
+    const char *name = split_path(path, folder);
+    leftovers_remove(folder, name);
+    return remove_parts(path, 0);
 }
 
 // An f16 that is infinite or not a number: a logit that did not fit.
@@ -215,7 +223,7 @@ int logit_writer_commit(struct logit_writer **p)
     for (int64_t view = 0; view < w->identity.views; view++)
         TRY(copy_view(w, &store, view, &b));
     TRY(h5file_commit(&store));
-    TRY(remove_parts(w, 0));
+    TRY(remove_parts(w->path, 0));
 fail:
     h5file_close(&store);
     free(b.logits);

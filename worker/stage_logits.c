@@ -284,7 +284,7 @@ static int judge_store(const struct rank *rank, const char *path, const struct l
         return FAIL(RETORT_INPUT, "%s does not fit this run: %s differs", path, why);
     if (!*fits)
         log_warn("%s does not fit any more (%s): its logits are computed again", path, why);
-    return RETORT_OK;
+    return *fits && !named ? logit_parts_remove(path) : RETORT_OK;
 }
 
 int stage_logits(struct rank *rank)

@@ -221,6 +221,20 @@ static void test_killed_pass_goes_on(void **state)
     check_store(path);
 }
 
+// Killed after its store was whole: what is left beside it goes, and the store stays.
+static void test_parts_beside_a_whole_store_go(void **state)
+{
+    const char *path = scratch_path(*state, "logits.h5");
+    struct logit_identity id = identity_of();
+    write_store(path, &id);
+    die_in_view(path, &id, 2);
+    assert_int_equal(scratch_entries(*state), 4); // two views and a leftover beside the store
+    scratch_store(scratch_path(*state, "logits.h5.view"), "x", 1); // no view of ours
+    assert_int_equal(logit_parts_remove(path), RETORT_OK);
+    assert_int_equal(scratch_entries(*state), 2);
+    check_store(path);
+}
+
 // View 0 is damaged: it and what follows are computed again.
 static void test_damaged_part_is_computed_again(void **state)
 {
@@ -349,6 +363,7 @@ int main(void)
         TEST(test_type_is_half),
         TEST(test_discarded_pass_goes_on),
         TEST(test_killed_pass_goes_on),
+        TEST(test_parts_beside_a_whole_store_go),
         TEST(test_damaged_part_is_computed_again),
         TEST(test_parts_of_another_identity_go),
         cmocka_unit_test(test_reasons),
