@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "hdf5_tools/picture.h"
 
@@ -131,10 +132,28 @@ static void *decode_blocks(void *argument)
     return NULL;
 }
 
+// Refuses at once what would be killed later, where memory is promised before it is there.
+static int check_memory(const struct decode_settings *g, int block_count)
+{
+    double picture = (double)g->height * g->width * 3,
+           needed = picture * DATASET_BLOCK * block_count;
+    char text[32];
+    if (needed <= (double)memory_bytes() / 2)
+        return RETORT_OK;
+    format_bytes(needed, text, sizeof text);
+    return FAIL(RETORT_MEMORY,
+                "pictures of %d x %d pixels need %s while %d threads decode them; give a smaller "
+                "--size or fewer --threads",
+                g->width, g->height, text, g->threads);
+}
+
 static int allocate_blocks(struct decode_job *job)
 {
     const struct decode_settings *g = &job->settings;
     job->block_count = g->threads + 2; // some wait to be written while all threads are busy
+    int rc = check_memory(g, job->block_count);
+    if (rc != RETORT_OK)
+        return rc;
     job->blocks = calloc((size_t)job->block_count, sizeof *job->blocks);
     job->threads = calloc((size_t)g->threads, sizeof *job->threads);
     bool fits = job->blocks && job->threads;

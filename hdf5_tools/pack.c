@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/dataset.h"
 #include "hdf5_tools/decode_job.h"
 #include "hdf5_tools/image_folder.h"
@@ -141,7 +142,7 @@ int pack(const struct pack_options *o, struct pack_summary *out)
                                        .threads = o->threads > 0 ? o->threads : default_threads()};
     int rc;
     TRY(check_output(o->output));
-    TRY(source_read(&source, o->source, image_folder_wants));
+    TRY(source_read(&source, o->source, image_folder_wants, memory_bytes() / 2));
     TRY(image_folder_read(&folder, &source));
     for (enum dataset_split s = SPLIT_TRAIN; o->skip_bad && s < SPLIT_COUNT; s++)
         TRY(decode_drop_bad(&source, &folder, s, settings.threads, &summary.skipped_count));

@@ -11,8 +11,14 @@
 
 #include "base/error.h"
 
-// 64 million pixels: far above any picture, far below what a forged header could ask for.
+// 64 million pixels, no side beyond JPEG's own bound: far above any picture, far below what a
+// forged header could ask for.
 static const int64_t PIXEL_LIMIT = (int64_t)1 << 26;
+enum { SIDE_LIMIT = 65535 };
+// Bytes of a PNG's texts and profiles, unpacked; we use none.
+enum { PNG_EXTRAS_LIMIT = 1 << 24 };
+// A progressive JPEG has about ten scans; each costs a pass over the whole picture.
+enum { SCAN_LIMIT = 100 };
 
 void picture_free(struct picture *p)
 {
@@ -20,12 +26,19 @@ void picture_free(struct picture *p)
     *p = (struct picture){0};
 }
 
+// What the header says is believed only up to the limits: before anything is allocated for it.
+static int picture_check_size(int64_t height, int64_t width, char *why)
+{
+    if (height >= 1 && width >= 1 && height <= SIDE_LIMIT && width <= SIDE_LIMIT &&
+        height * width <= PIXEL_LIMIT)
+        return RETORT_OK;
+    snprintf(why, PICTURE_WHY, "%lld x %lld pixels; the limit is %lld pixels, %d a side",
+             (long long)width, (long long)height, (long long)PIXEL_LIMIT, SIDE_LIMIT);
+    return RETORT_INPUT;
+}
+
 static int picture_allocate(struct picture *p, int64_t height, int64_t width, char *why)
 {
-    if (height < 1 || width < 1 || height * width > PIXEL_LIMIT) {
-        snprintf(why, PICTURE_WHY, "%lld x %lld pixels", (long long)width, (long long)height);
-        return RETORT_INPUT;
-    }
     p->height = (int)height;
     p->width = (int)width;
     p->pixels = malloc((size_t)(height * width) * 3);
@@ -58,6 +71,16 @@ static void jpeg_message(j_common_ptr info, int level)
         jpeg_fail(info);
 }
 
+// Called with every row of blocks of every scan.
+static void jpeg_progress(j_common_ptr info)
+{
+    struct jpeg_errors *errors = (struct jpeg_errors *)info->err;
+    if (((j_decompress_ptr)info)->input_scan_number <= SCAN_LIMIT)
+        return;
+    snprintf(errors->why, PICTURE_WHY, "more than %d scans", SCAN_LIMIT);
+    longjmp(errors->escape, 1);
+}
+
 static int jpeg_denominator(int height, int width, int short_side)
 {
     int shortest = height < width ? height : width;
@@ -86,13 +109,16 @@ static int jpeg_decode_inside(struct jpeg_decompress_struct *info, const uint8_t
     struct jpeg_errors *errors = (struct jpeg_errors *)info->err;
     jpeg_mem_src(info, bytes, byte_count);
     jpeg_read_header(info, TRUE);
+    int rc = picture_check_size(info->image_height, info->image_width, errors->why);
+    if (rc != RETORT_OK)
+        return rc;
     bool four = info->jpeg_color_space == JCS_CMYK || info->jpeg_color_space == JCS_YCCK;
     info->out_color_space = four ? JCS_CMYK : JCS_RGB;
     info->scale_num = 1;
     info->scale_denom =
         (unsigned)jpeg_denominator((int)info->image_height, (int)info->image_width, short_side);
     jpeg_calc_output_dimensions(info);
-    int rc = picture_allocate(out, info->output_height, info->output_width, errors->why);
+    rc = picture_allocate(out, info->output_height, info->output_width, errors->why);
     if (rc != RETORT_OK)
         return rc;
     if (four && !(errors->row = malloc((size_t)out->width * 4))) {
@@ -116,12 +142,14 @@ static int jpeg_decode(const uint8_t *bytes, size_t byte_count, int short_side, 
 {
     struct jpeg_decompress_struct info = {0};
     struct jpeg_errors errors = {.why = why};
+    struct jpeg_progress_mgr progress = {.progress_monitor = jpeg_progress};
     info.err = jpeg_std_error(&errors.base);
     errors.base.error_exit = jpeg_fail;
     errors.base.emit_message = jpeg_message;
     volatile int rc = RETORT_INPUT;
     if (setjmp(errors.escape) == 0) {
         jpeg_create_decompress(&info);
+        info.progress = &progress;
         rc = jpeg_decode_inside(&info, bytes, byte_count, short_side, out);
     }
     jpeg_destroy_decompress(&info);
@@ -144,6 +172,32 @@ static bool png_is_complete(const uint8_t *bytes, size_t byte_count)
     return false;
 }
 
+static int png_status(int status, char *why)
+{
+    if (status == 0)
+        return RETORT_OK;
+    snprintf(why, PICTURE_WHY, "%s", spng_strerror(status));
+    return RETORT_INPUT;
+}
+
+static int png_decode_inside(spng_ctx *context, const uint8_t *bytes, size_t byte_count,
+                             struct picture *out, char *why)
+{
+    struct spng_ihdr header = {0};
+    size_t needed = 0;
+    int rc;
+    TRY(png_status(spng_set_chunk_limits(context, PNG_EXTRAS_LIMIT, PNG_EXTRAS_LIMIT), why));
+    TRY(png_status(spng_set_png_buffer(context, bytes, byte_count), why));
+    TRY(png_status(spng_get_ihdr(context, &header), why));
+    TRY(picture_check_size(header.height, header.width, why));
+    TRY(png_status(spng_decoded_image_size(context, SPNG_FMT_RGB8, &needed), why));
+    TRY(picture_allocate(out, header.height, header.width, why));
+    TRY(png_status(spng_decode_image(context, out->pixels, needed, SPNG_FMT_RGB8, 0), why));
+    TRY(png_status(spng_decode_chunks(context), why)); // the last one's checksum
+fail:
+    return rc;
+}
+
 static int png_decode(const uint8_t *bytes, size_t byte_count, struct picture *out, char *why)
 {
     if (!png_is_complete(bytes, byte_count)) {
@@ -155,24 +209,7 @@ static int png_decode(const uint8_t *bytes, size_t byte_count, struct picture *o
         snprintf(why, PICTURE_WHY, "out of memory");
         return RETORT_MEMORY;
     }
-    struct spng_ihdr header = {0};
-    size_t needed = 0;
-    int rc = RETORT_OK;
-    int status = spng_set_png_buffer(context, bytes, byte_count);
-    if (status == 0)
-        status = spng_get_ihdr(context, &header);
-    if (status == 0)
-        status = spng_decoded_image_size(context, SPNG_FMT_RGB8, &needed);
-    if (status == 0)
-        rc = picture_allocate(out, header.height, header.width, why);
-    if (status == 0 && rc == RETORT_OK)
-        status = spng_decode_image(context, out->pixels, needed, SPNG_FMT_RGB8, 0);
-    if (status == 0 && rc == RETORT_OK)
-        status = spng_decode_chunks(context); // the last one's checksum
-    if (status != 0) {
-        snprintf(why, PICTURE_WHY, "%s", spng_strerror(status));
-        rc = RETORT_INPUT;
-    }
+    int rc = png_decode_inside(context, bytes, byte_count, out, why);
     spng_ctx_free(context);
     return rc;
 }

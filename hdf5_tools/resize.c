@@ -58,13 +58,27 @@ static uint8_t to_byte(float value)
     return value <= 0 ? 0 : value >= 255 ? 255 : (uint8_t)(value + 0.5F);
 }
 
-// Columns first, for every input row, into rows[height, size, 3]; then rows.
+// Of the input, what any output draws on.
+static int axis_begin(const struct axis *a)
+{
+    return a->first[0];
+}
+
+static int axis_end(const struct axis *a, int size)
+{
+    return a->first[size - 1] + a->width;
+}
+
+// Columns first, for every input row from `begin` to `end`, into rows[end - begin, size, 3]; then
+// rows.
 static void resample(const struct picture *p, int size, const struct axis *x, const struct axis *y,
                      float *rows, uint8_t *out)
 {
-    for (int i = 0; i < p->height; i++)
+    const int begin = axis_begin(y), end = axis_end(y, size);
+    for (int i = 0; i < end - begin; i++)
         for (int j = 0; j < size; j++) {
-            const uint8_t *from = p->pixels + ((size_t)i * (size_t)p->width + x->first[j]) * 3;
+            const uint8_t *from =
+                p->pixels + ((size_t)(begin + i) * (size_t)p->width + (size_t)x->first[j]) * 3;
             const float *w = x->weights + (size_t)j * (size_t)x->width;
             float sum[3] = {0, 0, 0};
             for (int k = 0; k < x->width; k++)
@@ -79,7 +93,7 @@ static void resample(const struct picture *p, int size, const struct axis *x, co
             const float *w = y->weights + (size_t)i * (size_t)y->width;
             float sum = 0;
             for (int k = 0; k < y->width; k++)
-                sum += w[k] * rows[(size_t)(y->first[i] + k) * row + j];
+                sum += w[k] * rows[(size_t)(y->first[i] - begin + k) * row + j];
             out[(size_t)i * row + j] = to_byte(sum);
         }
 }
@@ -89,12 +103,16 @@ int picture_resize(const struct picture *p, int size, uint8_t *out, char why[PIC
     int shortest = p->height < p->width ? p->height : p->width;
     double scale = (double)shortest / size;
     struct axis x = {0}, y = {0};
-    float *rows = malloc((size_t)p->height * (size_t)size * 3 * sizeof *rows);
-    int rc = rows ? RETORT_OK : RETORT_MEMORY;
-    if (rc == RETORT_OK)
-        rc = axis_init(&x, p->width, size, scale);
+    float *rows = NULL;
+    int rc = axis_init(&x, p->width, size, scale);
     if (rc == RETORT_OK)
         rc = axis_init(&y, p->height, size, scale);
+    if (rc == RETORT_OK) {
+        // A long narrow picture has many rows, of which the middle is taken.
+        size_t count = (size_t)(axis_end(&y, size) - axis_begin(&y));
+        rows = malloc(count * (size_t)size * 3 * sizeof *rows);
+        rc = rows ? RETORT_OK : RETORT_MEMORY;
+    }
     if (rc == RETORT_OK)
         resample(p, size, &x, &y, rows, out);
     else

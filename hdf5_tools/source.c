@@ -16,6 +16,8 @@
 
 enum { DEPTH_LIMIT = 16 };                            // folders in folders; ends a loop of links
 static const int64_t FILE_LIMIT = (int64_t)256 << 20; // bytes of one picture or list
+// An archive's word on a file's length is taken up to here; what is longer shows itself.
+enum { BELIEVED_BYTES = 1 << 20, LEAST_BYTES = 4096 };
 
 void source_free(struct source *s)
 {
@@ -123,36 +125,97 @@ static bool clean_name(struct archive_entry *entry, char out[PATH_CAPACITY])
     return length > 0;
 }
 
-static int read_content(const struct source *s, struct archive *a, struct archive_entry *entry,
+// Adds to what the archive's entries take.
+static int hold(struct source *s, size_t bytes)
+{
+    if (bytes <= s->memory_limit - s->held_bytes) {
+        s->held_bytes += bytes;
+        return RETORT_OK;
+    }
+    char limit[32];
+    format_bytes((double)s->memory_limit, limit, sizeof limit);
+    return FAIL(RETORT_INPUT,
+                "%s holds more than the %s that fit into memory; unpack it and pack "
+                "the folder",
+                s->location, limit);
+}
+
+// Gives the content room for `capacity` bytes.
+static int grow(struct source *s, struct source_entry *e, size_t before, size_t capacity)
+{
+    int rc = hold(s, capacity - before);
+    if (rc != RETORT_OK)
+        return rc;
+    uint8_t *grown = realloc(e->bytes, capacity);
+    if (!grown)
+        return out_of_memory(s);
+    e->bytes = grown;
+    return RETORT_OK;
+}
+
+// Gives back the room that was not needed.
+static void fit(struct source *s, struct source_entry *e, size_t capacity)
+{
+    size_t needed = e->byte_count + 1;
+    uint8_t *fitted = needed < capacity ? realloc(e->bytes, needed) : NULL;
+    if (!fitted)
+        return;
+    e->bytes = fitted;
+    s->held_bytes -= capacity - needed;
+}
+
+static int refuse_long(const struct source *s, const struct source_entry *e)
+{
+    return FAIL(RETORT_INPUT, "%s: %s is larger than %lld bytes", s->location, e->path,
+                (long long)FILE_LIMIT);
+}
+
+static int read_content(struct source *s, struct archive *a, struct archive_entry *entry,
                         struct source_entry *e)
 {
-    size_t capacity = 0;
-    int64_t said = archive_entry_size_is_set(entry) ? archive_entry_size(entry) : 0;
-    if (said > 0 && said < FILE_LIMIT)
-        capacity = (size_t)said;
+    int64_t said = archive_entry_size_is_set(entry) ? archive_entry_size(entry) : LEAST_BYTES;
+    said = said < 0 ? 0 : said;
+    if (said > FILE_LIMIT)
+        return refuse_long(s, e);
+    size_t capacity = said < BELIEVED_BYTES ? (size_t)said : BELIEVED_BYTES;
     capacity += 1; // so that the end is seen without growing
-    e->bytes = malloc(capacity);
-    for (;;) {
-        if (!e->bytes)
-            return out_of_memory(s);
+    int rc = grow(s, e, 0, capacity);
+    while (rc == RETORT_OK) {
         la_ssize_t got = archive_read_data(a, e->bytes + e->byte_count, capacity - e->byte_count);
         if (got < 0)
             return FAIL(RETORT_INPUT, "%s is damaged at %s: %s", s->location, e->path,
                         archive_error_string(a));
-        if (got == 0)
+        if (got == 0) {
+            fit(s, e, capacity);
             return RETORT_OK;
+        }
         e->byte_count += (size_t)got;
+        if ((int64_t)e->byte_count > FILE_LIMIT)
+            return refuse_long(s, e);
         if (e->byte_count < capacity)
             continue;
-        if ((int64_t)capacity > FILE_LIMIT)
-            return FAIL(RETORT_INPUT, "%s: %s is larger than %lld bytes", s->location, e->path,
-                        (long long)FILE_LIMIT);
-        capacity *= 2;
-        uint8_t *grown = realloc(e->bytes, capacity);
-        if (!grown)
-            free(e->bytes);
-        e->bytes = grown;
+        size_t before = capacity;
+        capacity = before < LEAST_BYTES ? LEAST_BYTES : before + before / 2;
+        rc = grow(s, e, before, capacity);
     }
+    return rc;
+}
+
+static int read_entry(struct source *s, struct archive *a, struct archive_entry *entry,
+                      source_filter wanted)
+{
+    char path[PATH_CAPACITY];
+    bool is_folder = archive_entry_filetype(entry) == AE_IFDIR;
+    bool is_file = archive_entry_filetype(entry) == AE_IFREG;
+    struct source_entry *e;
+    if (!clean_name(entry, path) || (!is_folder && !is_file) || !wanted(path, is_folder))
+        return RETORT_OK;
+    int rc = hold(s, sizeof *e + strlen(path));
+    if (rc == RETORT_OK)
+        rc = append(s, path, is_folder, &e);
+    if (rc == RETORT_OK && is_file)
+        rc = read_content(s, a, entry, e);
+    return rc;
 }
 
 static int read_entries(struct source *s, struct archive *a, source_filter wanted, int64_t bytes)
@@ -165,19 +228,11 @@ static int read_entries(struct source *s, struct archive *a, source_filter wante
         int status = archive_read_next_header(a, &entry);
         if (status == ARCHIVE_EOF)
             break;
-        char path[PATH_CAPACITY];
-        if (status != ARCHIVE_OK && status != ARCHIVE_WARN)
+        if (status == ARCHIVE_OK || status == ARCHIVE_WARN)
+            rc = read_entry(s, a, entry, wanted);
+        else
             rc = FAIL(RETORT_INPUT, "cannot read %s as an archive: %s", s->location,
                       archive_error_string(a));
-        else if (clean_name(entry, path)) {
-            bool is_folder = archive_entry_filetype(entry) == AE_IFDIR;
-            bool is_file = archive_entry_filetype(entry) == AE_IFREG;
-            struct source_entry *e = NULL;
-            if ((is_folder || is_file) && wanted(path, is_folder))
-                rc = append(s, path, is_folder, &e);
-            if (rc == RETORT_OK && e && is_file)
-                rc = read_content(s, a, entry, e);
-        }
         int64_t at = archive_filter_bytes(a, -1);
         progress_update(&progress, at < bytes ? at : bytes - 1, NULL);
     }
@@ -190,7 +245,11 @@ static int read_archive(struct source *s, source_filter wanted, int64_t bytes)
     struct archive *a = archive_read_new();
     if (!a)
         return out_of_memory(s);
-    archive_read_support_filter_all(a);
+    // Not all that the library knows: some of them start other programs.
+    archive_read_support_filter_gzip(a);
+    archive_read_support_filter_bzip2(a);
+    archive_read_support_filter_xz(a);
+    archive_read_support_filter_zstd(a);
     archive_read_support_format_tar(a);
     archive_read_support_format_zip(a);
     int rc;
@@ -233,9 +292,9 @@ static int order_entries(struct source *s)
     return RETORT_OK;
 }
 
-int source_read(struct source *s, const char *location, source_filter wanted)
+int source_read(struct source *s, const char *location, source_filter wanted, size_t memory_limit)
 {
-    *s = (struct source){0};
+    *s = (struct source){.memory_limit = memory_limit};
     struct stat status;
     if (stat(location, &status) != 0)
         return FAIL(RETORT_INPUT, "cannot read %s: %s", location, strerror(errno));

@@ -23,13 +23,15 @@ struct source {
     bool is_archive;
     struct source_entry *entries; // sorted by path (strcmp), owned
     size_t count, capacity;
+    size_t memory_limit, held_bytes; // of an archive's entries
 };
 
 // Whether an entry is kept; a folder that isn't is not entered either.
 typedef bool (*source_filter)(const char *path, bool is_folder);
 
-// Lists `location`. RETORT_INPUT with one line: no such file, no archive, damaged, a name twice.
-int source_read(struct source *s, const char *location, source_filter wanted);
+// Lists `location`. RETORT_INPUT with one line: no such file, no archive, damaged, a name twice, an
+// archive whose wanted files take more than `memory_limit` bytes, however small it is itself.
+int source_read(struct source *s, const char *location, source_filter wanted, size_t memory_limit);
 void source_free(struct source *s);
 
 // An entry's bytes; `owned` is the caller's to free(). Prints nothing: `why` says what went wrong.

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "launcher/commands.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
@@ -20,7 +21,7 @@ int devices_main(int argc, char **argv)
         return rc;
     machine_processor(processor, sizeof processor);
     machine_features(flags, sizeof flags / sizeof flags[0], features, sizeof features);
-    format_bytes((double)machine_memory_bytes(), memory, sizeof memory);
+    format_bytes((double)memory_bytes(), memory, sizeof memory);
     log_info("cpu        %s", processor);
     log_info("cores      %d", machine_cores());
     log_info("features   %s", features[0] ? features : "none that matter");

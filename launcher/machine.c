@@ -66,8 +66,3 @@ void machine_features(const char *const *flags, size_t flag_count, char *out, si
         used += added > 0 ? (size_t)added : 0;
     }
 }
-
-int64_t machine_memory_bytes(void)
-{
-    return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-}

@@ -131,7 +131,7 @@ void tree_archive(const char *folder, const char *archive, enum archive_kind kin
                   const char *prefix)
 {
     struct source s;
-    assert_int_equal(source_read(&s, folder, everything), 0);
+    assert_int_equal(source_read(&s, folder, everything, 0), 0);
     struct archive *a = archive_write_new();
     if (kind == ARCHIVE_ZIP)
         archive_write_set_format_zip(a);
