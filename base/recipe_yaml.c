@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/recipe_option.h"
 
-enum { WHERE_CAPACITY = PATH_CAPACITY + 32 };
+enum { WHERE_CAPACITY = PATH_CAPACITY + 32, DEPTH_LIMIT = 8 };
 
 struct reader {
     const char *file;
@@ -175,11 +175,46 @@ static int read_section(struct reader *reader, const yaml_node_t *node, const ch
     return RETORT_OK;
 }
 
+// How a token changes the depth of nesting.
+static int depth_change(yaml_token_type_t type)
+{
+    switch (type) {
+    case YAML_BLOCK_SEQUENCE_START_TOKEN:
+    case YAML_BLOCK_MAPPING_START_TOKEN:
+    case YAML_FLOW_SEQUENCE_START_TOKEN:
+    case YAML_FLOW_MAPPING_START_TOKEN:
+        return 1;
+    case YAML_BLOCK_END_TOKEN:
+    case YAML_FLOW_SEQUENCE_END_TOKEN:
+    case YAML_FLOW_MAPPING_END_TOKEN:
+        return -1;
+    default:
+        return 0;
+    }
+}
+
 // Anchors, aliases and tags have no use in a recipe, and the document does not show them any more.
+// Neither has deep nesting, for which the library takes time that grows with its square.
+static int check_token(const char *file, const yaml_token_t *token, int depth)
+{
+    char where[WHERE_CAPACITY];
+    place(file, token->start_mark, where);
+    if (depth > DEPTH_LIMIT)
+        return FAIL(RETORT_USAGE, "%s: lists and sections lie deeper than %d in each other", where,
+                    DEPTH_LIMIT);
+    if (token->type == YAML_ANCHOR_TOKEN || token->type == YAML_ALIAS_TOKEN ||
+        token->type == YAML_TAG_TOKEN)
+        return FAIL(RETORT_USAGE,
+                    "%s: anchors (&), aliases (*) and tags (!) are not for recipes; "
+                    "write the value, in quotes if it begins with one of these",
+                    where);
+    return RETORT_OK;
+}
+
 static int refuse_tricks(const char *file, const char *text, size_t bytes)
 {
     yaml_parser_t parser;
-    int rc = RETORT_OK;
+    int rc = RETORT_OK, depth = 0;
     bool done = false;
     if (!yaml_parser_initialize(&parser))
         return FAIL(RETORT_MEMORY, "no memory to read %s", file);
@@ -191,15 +226,8 @@ static int refuse_tricks(const char *file, const char *text, size_t bytes)
             break;
         }
         done = token.type == YAML_STREAM_END_TOKEN;
-        if (token.type == YAML_ANCHOR_TOKEN || token.type == YAML_ALIAS_TOKEN ||
-            token.type == YAML_TAG_TOKEN) {
-            char where[WHERE_CAPACITY];
-            place(file, token.start_mark, where);
-            rc = FAIL(RETORT_USAGE,
-                      "%s: anchors (&), aliases (*) and tags (!) are not for recipes; "
-                      "write the value, in quotes if it begins with one of these",
-                      where);
-        }
+        depth += depth_change(token.type);
+        rc = check_token(file, &token, depth);
         yaml_token_delete(&token);
     }
     yaml_parser_delete(&parser);
