@@ -16,8 +16,8 @@
 #define RUN(member) offsetof(struct recipe, run.member)
 
 #define WORDS(list) .type = OPTION_WORD, .words = (list)
-#define FROM(bound) .low = (bound), .high = INFINITY
-#define ABOVE(bound) .low = (bound), .low_open = true, .high = INFINITY
+#define FROM(bound) .low = (bound), .high = HUGE_VAL
+#define ABOVE(bound) .low = (bound), .low_open = true, .high = HUGE_VAL
 #define BETWEEN(a, b) .low = (a), .high = (b)
 #define BELOW_ONE .low = 0, .high = 1, .high_open = true
 #define COUNT .type = OPTION_INT, .low = 1, .high = MANY
