@@ -72,6 +72,7 @@ const char *graph_archs(void);
 double graph_flops(const struct graph *g);
 
 // Fills arena[total] (f32): weights by `init` (Glorot & Bengio 2010: deviation
-// sqrt(2 / (fan_in + fan_out)); He et al. 2015: sqrt(2 / fan_in)), biases 0, gamma 1, beta 0, mean
-// 0, variance 1. Keyed by (seed, layer, index): the same on every rank.
+// sqrt(2 / (fan_in + fan_out)); He et al. 2015: sqrt(2 / fan_in); uniform within
+// 1 / sqrt(fan_in), LeCun et al. 1998 and PyTorch's layers: deviation sqrt(1 / (3 fan_in))), biases
+// 0, gamma 1, beta 0, mean 0, variance 1. Keyed by (seed, layer, index): the same on every rank.
 void graph_init_weights(const struct graph *g, enum init_kind init, uint64_t seed, float *arena);

@@ -24,6 +24,26 @@ static void fill_normal(float *out, size_t count, double deviation, uint64_t see
     }
 }
 
+// Four weights a draw.
+static void fill_uniform(float *out, size_t count, double bound, uint64_t seed, uint32_t layer)
+{
+    struct random_block r = {0};
+    for (size_t i = 0; i < count; i++) {
+        if (i % 4 == 0)
+            r = random_draw(seed, RANDOM_INIT, layer, i / 4);
+        out[i] = (float)(bound * (2.0 * random_unit(r.v[i % 4]) - 1.0));
+    }
+}
+
+static void fill_weights(float *out, const struct param *p, enum init_kind init, uint64_t seed,
+                         uint32_t layer)
+{
+    if (init == INIT_FAN_IN_UNIFORM)
+        fill_uniform(out, p->count, 1.0 / sqrt(p->fan_in), seed, layer);
+    else
+        fill_normal(out, p->count, weight_deviation(p, init), seed, layer);
+}
+
 static void fill(float *out, size_t count, float value)
 {
     for (size_t i = 0; i < count; i++)
@@ -39,7 +59,7 @@ void graph_init_weights(const struct graph *g, enum init_kind init, uint64_t see
         const struct param *p = &g->params[i];
         float *out = arena + p->offset;
         if (p->role == PARAM_WEIGHT)
-            fill_normal(out, p->count, weight_deviation(p, init), seed, layer++);
+            fill_weights(out, p, init, seed, layer++);
         else
             fill(out, p->count, p->role == PARAM_GAMMA || p->role == STAT_VARIANCE ? 1.0f : 0.0f);
     }

@@ -163,6 +163,11 @@ static void weights_have_their_deviation(void **state)
     graph_init_weights(g, INIT_KAIMING_NORMAL, 1, w);
     check_deviation(w, conv, sqrt(2.0 / (96 * 9)));
     check_deviation(w, fc, sqrt(2.0 / 768));
+    graph_init_weights(g, INIT_FAN_IN_UNIFORM, 1, w);
+    check_deviation(w, conv, sqrt(1.0 / (3 * 96 * 9)));
+    check_deviation(w, fc, sqrt(1.0 / (3 * 768)));
+    for (size_t i = 0; i < fc->count; i++)
+        assert_true(fabsf(w[fc->offset + i]) < sqrtf(1.0f / 768));
     for (int i = 0; i < g->param_count; i++) {
         const struct param *p = &g->params[i];
         float expected = p->role == PARAM_GAMMA || p->role == STAT_VARIANCE ? 1.0f : 0.0f;
