@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "models/graph_build.h"
 
 double test_uniform(uint64_t seed, uint64_t index)
@@ -18,20 +19,23 @@ struct engine *host_only_engine(struct host_engine *e, enum real_type real, int 
     return &e->base;
 }
 
-static void fill_arena(struct bench *b, uint64_t seed)
+static bool is_wide(const struct bench *b)
+{
+    return engine_real(b->engine) == REAL_F64;
+}
+
+static void fill_weights(struct bench *b, uint64_t seed)
 {
     const struct graph *g = b->graph;
-    float *initial = malloc(g->total * sizeof(*initial));
-    assert_non_null(initial);
-    graph_init_weights(g, INIT_KAIMING_NORMAL, seed, initial);
-    assert_int_equal(engine_from_f32(b->engine, b->weights, initial, g->total), 0);
+    graph_init_weights(g, INIT_KAIMING_NORMAL, seed, b->narrow);
+    for (size_t i = 0; i < g->total; i++)
+        b->weights[i] = (double)b->narrow[i];
     for (int i = 0; i < g->param_count; i++)
         if (g->params[i].role != PARAM_WEIGHT)
             for (size_t k = 0; k < g->params[i].count; k++) {
                 size_t at = g->params[i].offset + k;
                 b->weights[at] += 0.3 * test_uniform(seed + 1, at);
             }
-    free(initial);
 }
 
 void bench_pictures(struct bench *b, const double *values, int count)
@@ -42,47 +46,95 @@ void bench_pictures(struct bench *b, const double *values, int count)
     b->scalars.inverse_batch = count > 0 ? 1.0 / count : 1.0;
 }
 
-void bench_open(struct bench *b, struct graph *graph, int count, uint64_t seed)
+void bench_random_pictures(struct bench *b, int count, uint64_t seed)
 {
-    struct engine_options engine_options = {
-        .device = "reference", .threads = 1, .precision = PRECISION_F64};
-    struct network_options options = {.max_batch = TEST_MAX_BATCH, .training = true};
-    const struct node *picture = &graph->nodes[0];
-    struct picture_format format = {.height = picture->height,
-                                    .width = picture->width,
-                                    .mean = {0.5, 0.5, 0.5},
-                                    .deviation = {0.25, 0.25, 0.25}};
-    *b = (struct bench){.graph = graph};
-    assert_int_equal(engine_open(&b->engine, &engine_options), 0);
-    assert_int_equal(input_create(&b->input, b->engine, &format, TEST_MAX_BATCH), 0);
-    assert_int_equal(network_create(&b->network, b->engine, graph, &options), 0);
-    b->weights = engine_alloc(b->engine, graph->total * sizeof(double));
-    b->gradients = engine_alloc(b->engine, graph->total * sizeof(double));
-    assert_non_null(b->weights);
-    assert_non_null(b->gradients);
-    fill_arena(b, seed);
-    assert_int_equal(network_set_weights(b->network, b->weights), 0);
-    for (int i = 0; i < TEST_MAX_BATCH; i++) {
-        b->ids[i] = i;
-        b->labels[i] = (i * 7 + 1) % graph->classes;
-    }
-    size_t elements = (size_t)TEST_MAX_BATCH * picture->channels * picture->height * picture->width;
-    double *values = malloc(elements * sizeof(*values));
+    const struct node *picture = &b->graph->nodes[0];
+    size_t elements = (size_t)count * picture->channels * picture->height * picture->width;
+    double *values = malloc((elements + 1) * sizeof(*values));
     assert_non_null(values);
     for (size_t i = 0; i < elements; i++)
-        values[i] = 1.5 * test_uniform(seed + 2, i);
+        values[i] = 1.5 * test_uniform(seed, i);
     bench_pictures(b, values, count);
     free(values);
 }
 
+static struct engine_options device_options(const char *device, int threads)
+{
+    bool wide = strcmp(device, "reference") == 0;
+    return (struct engine_options){.device = device,
+                                   .threads = threads,
+                                   .precision = wide ? PRECISION_F64 : PRECISION_F32,
+                                   .deterministic = true};
+}
+
+bool bench_has_device(const char *device)
+{
+    struct engine_options options = device_options(device, 1);
+    struct engine *e;
+    int rc = engine_open(&e, &options);
+    engine_close(&e);
+    return rc == RETORT_OK;
+}
+
+void bench_open_on(struct bench *b, const struct bench_options *o, struct graph *graph, int count,
+                   uint64_t seed)
+{
+    struct engine_options device = device_options(o->device, o->threads);
+    struct network_options options = {.max_batch = o->max_batch, .training = true, .plan = o->plan};
+    struct picture_format format = {.height = graph->nodes[0].height,
+                                    .width = graph->nodes[0].width,
+                                    .mean = {0.5, 0.5, 0.5},
+                                    .deviation = {0.25, 0.25, 0.25}};
+    *b = (struct bench){.graph = graph};
+    assert_int_equal(engine_open(&b->engine, &device), 0);
+    assert_int_equal(input_create(&b->input, b->engine, &format, o->max_batch), 0);
+    assert_int_equal(network_create(&b->network, b->engine, graph, &options), 0);
+    size_t bytes = graph->total * real_bytes(engine_real(b->engine));
+    b->arena = engine_alloc(b->engine, bytes);
+    b->gradient_arena = engine_alloc(b->engine, bytes);
+    b->weights = calloc(graph->total, sizeof(double));
+    b->gradients = calloc(graph->total, sizeof(double));
+    b->narrow = calloc(graph->total, sizeof(float));
+    assert_true(b->arena && b->gradient_arena && b->weights && b->gradients && b->narrow);
+    fill_weights(b, seed);
+    for (int i = 0; i < TEST_MAX_BATCH; i++) {
+        b->ids[i] = i;
+        b->labels[i] = (i * 7 + 1) % graph->classes;
+    }
+    bench_random_pictures(b, count, seed + 2);
+}
+
+void bench_open(struct bench *b, struct graph *graph, int count, uint64_t seed)
+{
+    static const struct bench_options REFERENCE = {
+        .device = "reference", .threads = 1, .max_batch = 8};
+    bench_open_on(b, &REFERENCE, graph, count, seed);
+}
+
 void bench_close(struct bench *b)
 {
-    engine_free(b->engine, b->weights);
-    engine_free(b->engine, b->gradients);
+    engine_free(b->engine, b->arena);
+    engine_free(b->engine, b->gradient_arena);
+    free(b->weights);
+    free(b->gradients);
+    free(b->narrow);
     network_destroy(&b->network);
     input_destroy(&b->input);
     engine_close(&b->engine);
     graph_destroy(&b->graph);
+}
+
+void bench_set_weights(struct bench *b)
+{
+    size_t count = b->graph->total;
+    if (is_wide(b)) {
+        assert_int_equal(engine_upload(b->engine, b->arena, b->weights, count * sizeof(double)), 0);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            b->narrow[i] = (float)b->weights[i];
+        assert_int_equal(engine_from_f32(b->engine, b->arena, b->narrow, count), 0);
+    }
+    assert_int_equal(network_set_weights(b->network, b->arena), 0);
 }
 
 double bench_loss(struct bench *b, enum forward_mode mode)
@@ -90,16 +142,73 @@ double bench_loss(struct bench *b, enum forward_mode mode)
     struct loss_targets targets = {
         .labels = b->labels, .teacher = b->teacher, .sample_id = b->ids, .count = b->count};
     memset(b->sums, 0, sizeof(b->sums));
+    bench_set_weights(b);
     assert_int_equal(network_forward(b->network, b->input, mode), 0);
     assert_int_equal(network_loss(b->network, &targets, &b->loss, &b->scalars, b->sums), 0);
     return b->sums[LOSS_TOTAL] * b->scalars.inverse_batch;
 }
 
+double bench_real(const struct bench *b, const void *values, size_t i)
+{
+    return is_wide(b) ? ((const double *)values)[i] : (double)((const float *)values)[i];
+}
+
 double bench_step(struct bench *b)
 {
     double loss = bench_loss(b, FORWARD_TRAIN);
-    assert_int_equal(network_backward(b->network, b->gradients, &b->scalars, NULL), 0);
+    assert_int_equal(network_backward(b->network, b->gradient_arena, &b->scalars, NULL), 0);
+    for (size_t i = 0; i < b->graph->total; i++)
+        b->gradients[i] = bench_real(b, b->gradient_arena, i);
     return loss;
+}
+
+double bench_logit(const struct bench *b, size_t i)
+{
+    return bench_real(b, network_logits(b->network), i);
+}
+
+double test_difference(const double *a, const double *b, size_t count)
+{
+    double error = 0.0, norm = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        error += (a[i] - b[i]) * (a[i] - b[i]);
+        norm += b[i] * b[i];
+    }
+    return norm > 0.0 ? sqrt(error / norm) : sqrt(error);
+}
+
+static void check_logits_alike(const struct bench *b, const struct bench *expected, double limit)
+{
+    size_t count = (size_t)b->count * b->graph->classes;
+    double *ours = malloc((count + 1) * sizeof(double)),
+           *theirs = malloc((count + 1) * sizeof(double));
+    assert_true(ours && theirs);
+    for (size_t i = 0; i < count; i++) {
+        ours[i] = bench_logit(b, i);
+        theirs[i] = bench_logit(expected, i);
+    }
+    double apart = test_difference(ours, theirs, count);
+    if (!(apart <= limit))
+        fail_msg("%s: logits are %.3g apart", b->graph->arch, apart);
+    free(ours);
+    free(theirs);
+}
+
+void bench_check_alike(struct bench *b, struct bench *expected, double limit)
+{
+    bench_step(b);
+    bench_step(expected);
+    check_logits_alike(b, expected, limit);
+    for (int i = 0; i < b->graph->param_count; i++) {
+        const struct param *p = &b->graph->params[i];
+        double apart =
+            test_difference(b->gradients + p->offset, expected->gradients + p->offset, p->count);
+        if (!(apart <= limit))
+            fail_msg("%s: %s is %.3g apart", b->graph->arch, p->name, apart);
+    }
+    bench_loss(b, FORWARD_EVAL);
+    bench_loss(expected, FORWARD_EVAL);
+    check_logits_alike(b, expected, limit);
 }
 
 // The loss's slope where elements [0, count) of w move by direction; the error of the third
@@ -165,14 +274,15 @@ void bench_check_gradients(struct bench *b, int singles)
             check_param(b, &g->params[i], b->gradients + g->params[i].offset, singles);
 }
 
-void bench_open_identity(struct bench *b, int classes, int count)
+void bench_open_identity(struct bench *b, const char *device, int classes, int count)
 {
+    struct bench_options options = {.device = device, .threads = 1, .max_batch = 8};
     struct graph *g;
     assert_int_equal(classes % 3, 0);
     assert_int_equal(graph_begin(&g, "identity", 3, 1, classes / 3), 0);
     assert_int_equal(graph_add_linear(g, "fc", classes), 0);
     assert_int_equal(graph_finish(g), 0);
-    bench_open(b, g, count, 1);
+    bench_open_on(b, &options, g, count, 1);
     memset(b->weights, 0, g->total * sizeof(double));
     for (int c = 0; c < classes; c++)
         b->weights[c * (classes + 1)] = 1.0;

@@ -1,6 +1,6 @@
 #pragma once
-// What tests of models/ share: a network on the reference engine with random weights, pictures and
-// labels, and its derivatives by finite differences.
+// What tests of models/ share: a network on any host engine with random weights, pictures and
+// labels, its derivatives by finite differences, and how far two engines are apart.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,14 +12,18 @@
 #include "models/engine.h"
 #include "models/host/host.h"
 
-enum { TEST_MAX_BATCH = 8 };
+enum { TEST_MAX_BATCH = 32 };
 
 struct bench {
     struct engine *engine;
-    struct graph *graph;
+    struct graph *graph; // owned
     struct input *input;
     struct network *network;
-    double *weights, *gradients; // [graph->total]
+    void *arena, *gradient_arena; // engine memory, the engine's real type
+    // [graph->total] on the host: bench_loss takes weights to the engine, bench_step brings
+    // gradients.
+    double *weights, *gradients;
+    float *narrow; // [graph->total] scratch
     double sums[LOSS_SUMS];
     int32_t labels[TEST_MAX_BATCH];
     int64_t ids[TEST_MAX_BATCH]; // 0, 1, 2, …
@@ -29,23 +33,47 @@ struct bench {
     int count;
 };
 
+struct bench_options {
+    const char *device; // "reference", "cpu"
+    int threads, max_batch;
+    const char *plan; // NULL: the engine chooses
+};
+
 // Takes the graph over. Weights by He et al. (a deep plain stack keeps its gradients), gamma, beta,
 // biases and pictures random: no derivative is zero by accident. Fails the test when anything does.
+void bench_open_on(struct bench *b, const struct bench_options *options, struct graph *graph,
+                   int count, uint64_t seed);
+// On the reference engine, for batches of at most 8.
 void bench_open(struct bench *b, struct graph *graph, int count, uint64_t seed);
 void bench_close(struct bench *b);
-// Pictures [count, 3, H, W].
+// Whether this build has the engine.
+bool bench_has_device(const char *device);
+// Pictures [count, 3, H, W]: given ones, or random ones that begin alike for any count.
 void bench_pictures(struct bench *b, const double *values, int count);
+void bench_random_pictures(struct bench *b, int count, uint64_t seed);
+// Takes `weights` to the engine; bench_loss does it by itself.
+void bench_set_weights(struct bench *b);
 // Forward and loss: the micro-batch's loss divided by its size; fills sums.
 double bench_loss(struct bench *b, enum forward_mode mode);
 // bench_loss in training mode, then backward into gradients.
 double bench_step(struct bench *b);
+// Logit i of the last forward.
+double bench_logit(const struct bench *b, size_t i);
+// Element i of engine memory.
+double bench_real(const struct bench *b, const void *values, size_t i);
 // Compares gradients with central differences: each parameter tensor along random directions and
 // in `singles` single elements.
 void bench_check_gradients(struct bench *b, int singles);
+// One step and one evaluation on both, of the same network and weights: logits, and gradients and
+// statistics of every parameter, differ by at most `limit`, norm over norm.
+void bench_check_alike(struct bench *b, struct bench *expected, double limit);
+
+// ||a - b|| / ||b||; ||a|| where b is zero.
+double test_difference(const double *a, const double *b, size_t count);
 
 // A graph whose logits are the picture's values themselves: a linear layer with the identity as its
 // weights; [count, 3, 1, classes / 3].
-void bench_open_identity(struct bench *b, int classes, int count);
+void bench_open_identity(struct bench *b, const char *device, int classes, int count);
 
 // Uniform in (-1, 1), a pure function of its arguments.
 double test_uniform(uint64_t seed, uint64_t index);

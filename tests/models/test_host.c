@@ -55,7 +55,7 @@ static void logits_become_halves(void **state)
     struct bench b;
     double logits[6] = {1.0, -2.5, 65504.0, 0.1, 1e-9, -65519.0};
     uint16_t out[6];
-    bench_open_identity(&b, 3, 2);
+    bench_open_identity(&b, "reference", 3, 2);
     bench_pictures(&b, logits, 2);
     bench_loss(&b, FORWARD_EVAL);
     assert_int_equal(network_logits_f16(b.network, out), 0);

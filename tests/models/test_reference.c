@@ -97,19 +97,32 @@ static void conv4_matches_differences(void **state)
     whole_network("conv4/6", NORM_BATCH, 16);
 }
 
-static void distilled_network_matches_differences(void **state)
+// Cross-entropy and distillation in every combination of their settings, far from and at the ends.
+static void losses_match_differences(void **state)
 {
     (void)state;
-    struct bench b;
-    uint16_t teacher[3 * 10];
-    for (size_t i = 0; i < 30; i++)
+    static const struct loss_spec LOSSES[] = {
+        {.kind = DISTILL_NONE},
+        {.kind = DISTILL_NONE, .label_smoothing = 0.1},
+        {.kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3},
+        {.kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3, .label_smoothing = 0.1},
+        {.kind = DISTILL_KD, .temperature = 0.5, .alpha = 0.9},
+        {.kind = DISTILL_KD, .temperature = 2.0, .alpha = 1.0},
+        {.kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3, .reduction = REDUCTION_ELEMENTWISE},
+    };
+    uint16_t teacher[4 * 10];
+    for (size_t i = 0; i < 40; i++)
         teacher[i] = (uint16_t)(0x3c00 + 37 * i % 1024 + (i % 3 == 0 ? 0x8000 : 0)); // ±[1, 2)
-    for (int reduction = 0; reduction < 2; reduction++) {
-        bench_open(&b, network("conv4/12", NORM_BATCH, 16, 10), 3, 22);
+    for (size_t i = 0; i < sizeof(LOSSES) / sizeof(LOSSES[0]); i++) {
+        struct bench b;
+        struct graph *g;
+        OK(graph_begin(&g, "linear", 3, 2, 2));
+        OK(graph_add_linear(g, "fc", 10));
+        OK(graph_finish(g));
+        bench_open(&b, g, 4, 22);
         b.teacher = teacher;
-        b.loss = (struct loss_spec){
-            .kind = DISTILL_KD, .reduction = reduction, .temperature = 3.0, .alpha = 0.3};
-        bench_check_gradients(&b, 1);
+        b.loss = LOSSES[i];
+        bench_check_gradients(&b, 10);
         bench_close(&b);
     }
 }
@@ -192,7 +205,7 @@ static void flattening_is_channels_first(void **state)
 {
     (void)state;
     struct bench b;
-    bench_open_identity(&b, 12, 2);
+    bench_open_identity(&b, "reference", 12, 2);
     double pictures[24];
     for (int i = 0; i < 24; i++)
         pictures[i] = i * 0.25;
@@ -239,10 +252,11 @@ static void backward_reports_every_range_once(void **state)
     struct seen seen = {.touched = test_calloc(b.graph->total, 1)};
     struct ready_callback ready = {note_ready, &seen}, refuse = {refuse_ready, NULL};
     bench_loss(&b, FORWARD_TRAIN);
-    OK(network_backward(b.network, b.gradients, &b.scalars, &ready));
+    OK(network_backward(b.network, b.gradient_arena, &b.scalars, &ready));
     assert_int_equal(seen.covered, b.graph->total);
     assert_true(seen.calls > 5);
-    assert_int_equal(network_backward(b.network, b.gradients, &b.scalars, &refuse), RETORT_RANK);
+    assert_int_equal(network_backward(b.network, b.gradient_arena, &b.scalars, &refuse),
+                     RETORT_RANK);
     test_free(seen.touched);
     bench_close(&b);
 }
@@ -253,7 +267,7 @@ static void an_empty_micro_batch_adds_nothing(void **state)
     struct bench b;
     bench_open(&b, network("conv4/4", NORM_BATCH, 16, 10), 0, 32);
     for (size_t i = 0; i < b.graph->total; i++)
-        b.gradients[i] = nan("");
+        ((double *)b.gradient_arena)[i] = nan("");
     bench_step(&b);
     for (size_t i = 0; i < b.graph->total; i++)
         assert_true(b.gradients[i] == 0.0);
@@ -296,9 +310,11 @@ static void misuse_is_refused(void **state)
     struct bench b;
     bench_open(&b, network("conv4/4", NORM_BATCH, 16, 10), 2, 35);
     bench_loss(&b, FORWARD_EVAL);
-    assert_int_equal(network_backward(b.network, b.gradients, &b.scalars, NULL), RETORT_FAILED);
+    assert_int_equal(network_backward(b.network, b.gradient_arena, &b.scalars, NULL),
+                     RETORT_FAILED);
     OK(network_forward(b.network, b.input, FORWARD_TRAIN));
-    assert_int_equal(network_backward(b.network, b.gradients, &b.scalars, NULL), RETORT_FAILED);
+    assert_int_equal(network_backward(b.network, b.gradient_arena, &b.scalars, NULL),
+                     RETORT_FAILED);
     b.labels[1] = 10;
     struct loss_targets targets = {.labels = b.labels, .sample_id = b.ids, .count = 2};
     assert_int_equal(network_loss(b.network, &targets, &b.loss, &b.scalars, b.sums), RETORT_INPUT);
@@ -309,7 +325,7 @@ static void misuse_is_refused(void **state)
     options.plan = NULL;
     OK(network_create(&other, b.engine, b.graph, &options));
     assert_true(network_memory(other) < network_memory(b.network) / 8);
-    OK(network_set_weights(other, b.weights));
+    OK(network_set_weights(other, b.arena));
     assert_int_equal(network_forward(other, b.input, FORWARD_EVAL), RETORT_FAILED); // 2 > 1
     network_destroy(&other);
 
@@ -328,9 +344,9 @@ int main(void)
         cmocka_unit_test(convolutions_match_differences),
         cmocka_unit_test(batchnorm_matches_differences),
         cmocka_unit_test(relu_and_pool_match_differences),
+        cmocka_unit_test(losses_match_differences),
         cmocka_unit_test(conv12_matches_differences),
         cmocka_unit_test(conv4_matches_differences),
-        cmocka_unit_test(distilled_network_matches_differences),
         cmocka_unit_test(convolution_gives_the_hand_computed_value),
         cmocka_unit_test(batchnorm_uses_the_right_statistics),
         cmocka_unit_test(flattening_is_channels_first),
