@@ -219,7 +219,7 @@ static double slope(struct bench *b, double *w, const double *direction, size_t 
     double loss[2];
     for (int side = 0; side < 2; side++) {
         double move = side == 0 ? -step : step;
-        double *kept = malloc(count * sizeof(*kept));
+        double *kept = malloc((count + 1) * sizeof(*kept));
         assert_non_null(kept);
         memcpy(kept, w, count * sizeof(*kept));
         for (size_t i = 0; i < count; i++)
