@@ -199,6 +199,33 @@ fail:
     return rc;
 }
 
+int student_check_teacher(const struct rank *rank, const char *began, const char *teacher)
+{
+    if (strcmp(began, teacher) == 0)
+        return RETORT_OK;
+    return FAIL(RETORT_INPUT,
+                "the student of %s began with the logits of another teacher; put that one back or "
+                "use --fresh",
+                rank->folder);
+}
+
+int student_check_saved(const struct rank *rank, const char *teacher)
+{
+    const char *began;
+    char folder[PATH_CAPACITY];
+    struct checkpoint c = {0};
+    int64_t step;
+    int rc;
+    TRY(stage_folder(folder, rank, STAGE_STUDENT));
+    TRY(checkpoint_read_newest(&c, folder, &step));
+    began = json_string_value(json_object_get(c.state, "teacher"));
+    if (step > 0 && began)
+        TRY(student_check_teacher(rank, began, teacher));
+fail:
+    checkpoint_free(&c);
+    return rc;
+}
+
 // Rank 0 alone decides which checkpoint it is: others may see the folder a moment later (NFS).
 static int read_chosen(struct trainer *t, struct checkpoint *c, int64_t *step)
 {

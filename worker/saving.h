@@ -20,5 +20,10 @@ int trainer_save(struct trainer *t, const struct progress_state *s, bool is_best
 // Collective. Goes on from the newest whole checkpoint of the stage's folder; *found says whether
 // there is one. metrics.jsonl forgets what came after it.
 int trainer_resume(struct trainer *t, struct progress_state *s, bool *found);
+// Not collective. RETORT_INPUT when `began`, the checksum in a student's checkpoint, is of another
+// teacher than `teacher`.
+int student_check_teacher(const struct rank *rank, const char *began, const char *teacher);
+// The same of the run folder's student, if it has made a step.
+int student_check_saved(const struct rank *rank, const char *teacher);
 // This rank's epoch sums to those of all ranks, added in rank order. Collective.
 int trainer_sum_epoch(struct trainer *t, struct epoch_sums *all);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/checkpoint.h"
+#include "worker/saving.h"
 #include "worker/teacher_file.h"
 #include "worker/trainer.h"
 
@@ -280,11 +281,14 @@ static int judge_store(const struct rank *rank, const char *path, const struct l
     } else if (named) {
         return RETORT_INPUT;
     }
-    if (!*fits && named)
+    if (*fits)
+        return named ? RETORT_OK : logit_parts_remove(path);
+    if (named)
         return FAIL(RETORT_INPUT, "%s does not fit this run: %s differs", path, why);
-    if (!*fits)
+    int rc = student_check_saved(rank, id->teacher); // before what it began with is overwritten
+    if (rc == RETORT_OK)
         log_warn("%s does not fit any more (%s): its logits are computed again", path, why);
-    return *fits && !named ? logit_parts_remove(path) : RETORT_OK;
+    return rc;
 }
 
 int stage_logits(struct rank *rank)

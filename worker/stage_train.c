@@ -322,13 +322,10 @@ static int begin_training(struct training *w, const char *teacher)
     int rc = RETORT_OK;
     w->s = (struct progress_state){.best_step = -1, .results = json_object()};
     TRY(trainer_resume(w->t, &w->s, &found));
-    if (found && teacher[0] && w->t->step > 0 && strcmp(w->s.teacher, teacher) != 0) {
+    if (found && teacher[0] && w->t->step > 0) {
         struct rank *rank = w->t->rank;
         if (rank_is_first(rank))
-            rc = FAIL(RETORT_INPUT,
-                      "the student of %s began with the logits of another teacher; put them back "
-                      "or use --fresh",
-                      rank->folder);
+            rc = student_check_teacher(rank, w->s.teacher, teacher);
         TRY(rank_agree(rank, rc));
     }
     (void)snprintf(w->s.teacher, sizeof w->s.teacher, "%s", teacher);

@@ -1,5 +1,5 @@
 # What the shell tests of the worker share. Sourced; CTest sets RETORT_BIN (the programs),
-# RETORT_HELPERS (weights, kill_at) and RETORT_DATA (shapes.h5, other.h5).
+# RETORT_HELPERS (weights, kill_at, die_at.so) and RETORT_DATA (shapes.h5, other.h5, tiny.h5).
 
 set -eu
 retort=$RETORT_BIN/retort

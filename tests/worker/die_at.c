@@ -7,7 +7,6 @@
 // COUNT-th such call of a process, after it, or half (a write writes its first half). WHO is
 // killed: `one`, the process that calls; `all`, its launcher, its mpirun and every rank too.
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <fnmatch.h>
 #include <limits.h>
@@ -17,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "tests/worker/family.h"
 
 static struct {
     char call[16], glob[256], when[16], who[16];
@@ -41,39 +42,10 @@ static void *next(const char *name)
     return found;
 }
 
-// The parent of a process, from field 4 of its stat; 0 when it is gone.
-static pid_t parent_of(pid_t pid)
-{
-    char path[64], text[512] = "";
-    (void)snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
-    FILE *file = fopen(path, "re");
-    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file)
-        (void)fclose(file);
-    text[bytes] = '\0';
-    const char *end = strrchr(text, ')');
-    return end && strlen(end) > 4 ? (pid_t)strtol(end + 4, NULL, 10) : 0;
-}
-
-static void kill_children(pid_t parent)
-{
-    DIR *all = opendir("/proc");
-    for (struct dirent *e; all && (e = readdir(all)) != NULL;) {
-        pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-        if (pid > 1 && pid != getpid() && parent_of(pid) == parent)
-            (void)kill(pid, SIGKILL);
-    }
-}
-
 static _Noreturn void die(void)
 {
-    pid_t mpirun = getppid();
-    if (strcmp(wanted.who, "all") == 0 && getenv("OMPI_COMM_WORLD_RANK")) {
-        (void)kill(parent_of(mpirun), SIGKILL); // the launcher, before it learns of the rest
-        (void)kill(mpirun, SIGSTOP); // or its other children would become somebody else's
-        kill_children(mpirun);
-        (void)kill(mpirun, SIGKILL);
-    }
+    if (strcmp(wanted.who, "all") == 0 && getenv("OMPI_COMM_WORLD_RANK"))
+        kill_family(getpid());
     (void)kill(getpid(), SIGKILL);
     abort();
 }

@@ -1,6 +1,8 @@
-// kill_at [-n] FOLDER PHASE STEP [PHASE STEP]…: waits until rank 0 of the run in FOLDER is in a
-// phase that begins with PHASE, at STEP or later (-1: at any moment), then in the next, and so on;
-// then kills all ranks (-n: only waits). Exits with 1 when the run ended before.
+// kill_at [-n] [-d MS] [-w WHO] FOLDER PHASE STEP [PHASE STEP]…: waits until rank 0 of the run in
+// FOLDER is in a phase that begins with PHASE, at STEP or later (-1: at any moment), then in the
+// next, and so on, and MS milliseconds more; then kills all ranks (-n: only waits). WHO is ranks,
+// rank (the last one alone), mpirun, launcher (each alone) or all (them and the ranks). Exits with
+// 1 when the run ended before.
 
 #include <signal.h>
 #include <stdbool.h>
@@ -12,8 +14,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "comm/rank_state.h"
+#include "tests/worker/family.h"
 
-static const double DEADLINE_S = 60;
+static const double DEADLINE_S = 200; // CTest ends a test after 240
 enum { POLL_US = 300 };
 
 // True once the rank is there; false when it ended, or never came.
@@ -34,10 +37,11 @@ static bool wait_for(const char *ranks, const char *phase, long long step, struc
     return false;
 }
 
-static int kill_ranks(const char *ranks, int size)
+// From rank `first` on; how many of them lived.
+static int kill_ranks(const char *ranks, int first, int size)
 {
     int killed = 0;
-    for (int r = 0; r < size; r++) {
+    for (int r = first; r < size; r++) {
         struct rank_state s;
         if (state_read(&s, ranks, r) == 0 && s.pid > 1)
             killed += kill((pid_t)s.pid, SIGKILL) == 0;
@@ -45,20 +49,49 @@ static int kill_ranks(const char *ranks, int size)
     return killed;
 }
 
+static bool kill_them(const char *who, const char *ranks, const struct rank_state *s)
+{
+    pid_t mpirun = parent_of((pid_t)s->pid);
+    if (strcmp(who, "ranks") == 0)
+        return kill_ranks(ranks, 0, s->size) == s->size;
+    if (strcmp(who, "rank") == 0)
+        return kill_ranks(ranks, s->size - 1, s->size) == 1;
+    if (mpirun <= 1)
+        return false;
+    if (strcmp(who, "all") == 0)
+        kill_family((pid_t)s->pid);
+    else
+        return kill(strcmp(who, "mpirun") == 0 ? mpirun : parent_of(mpirun), SIGKILL) == 0;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    bool only_wait = argc > 1 && strcmp(argv[1], "-n") == 0;
+    bool only_wait = false;
+    const char *who = "ranks";
     char ranks[PATH_CAPACITY];
+    long delay_ms = 0;
     struct rank_state s = {0};
-    argv += only_wait;
-    argc -= only_wait;
-    if (argc < 4 || argc % 2 != 0 || path_join(ranks, argv[1], "ranks") != 0)
+    for (int option; (option = getopt(argc, argv, "+nd:w:")) != -1;) {
+        only_wait |= option == 'n';
+        if (option == 'd')
+            delay_ms = strtol(optarg, NULL, 10);
+        if (option == 'w')
+            who = optarg;
+    }
+    argv += optind;
+    argc -= optind;
+    if (argc < 3 || argc % 2 != 1 || path_join(ranks, argv[0], "ranks") != 0)
         return 2;
-    for (int i = 2; i < argc; i += 2)
+    for (int i = 1; i < argc; i += 2)
         if (!wait_for(ranks, argv[i], strtoll(argv[i + 1], NULL, 10), &s))
             return 1;
-    int killed = only_wait ? 0 : kill_ranks(ranks, s.size);
-    printf("%s at %s step %lld (%d of %d ranks)\n", only_wait ? "seen" : "killed", s.phase,
-           (long long)s.step, killed, s.size);
-    return only_wait || killed == s.size ? 0 : 1;
+    (void)usleep((useconds_t)(1000 * delay_ms));
+    if (state_read(&s, ranks, 0) != 0 || s.exit_code >= 0)
+        return 1;
+    bool done = only_wait || kill_them(who, ranks, &s);
+    (void)state_read(&s, ranks, 0); // where it was when it ended
+    printf("%s %s at %s step %lld of %d ranks\n", only_wait ? "saw" : "killed", who, s.phase,
+           (long long)s.step, s.size);
+    return done ? 0 : 1;
 }
