@@ -52,7 +52,6 @@ static struct {
     struct name flushed[NAMES];
 } model;
 
-// NOLINTBEGIN(bugprone-reserved-identifier): the names that the linker gives them
 int __real_fsync(int fd);
 int __real_rename(const char *from, const char *to);
 int __real_link(const char *from, const char *to);
@@ -188,8 +187,6 @@ int __wrap_unlink(const char *path)
     boundary();
     return __real_unlink(path);
 }
-
-// NOLINTEND(bugprone-reserved-identifier)
 
 static void watch(const struct scratch *s, void (*check)(const char *, enum disk))
 {
