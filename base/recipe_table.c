@@ -47,8 +47,10 @@ static const struct option student_rows[] = {
 };
 
 static const struct option network_rows[] = {
-    {"norm", WORDS("none|batch"), .offset = NET(norm), .fallback = "batch", .results = true,
-     .help = "after each convolution; batch takes a micro-batch's statistics"},
+    {"norm", WORDS("none|batch|batch_sync"), .offset = NET(norm), .fallback = "batch",
+     .results = true,
+     .help = "after each convolution; batch takes a micro-batch's statistics, batch_sync the whole "
+             "batch's"},
     {"activation", WORDS("none|relu"), .offset = NET(activation), .fallback = "relu",
      .results = true, .help = "after each convolution and the first fully connected layer"},
     {"init", WORDS("xavier_normal|kaiming_normal|fan_in_uniform"), .offset = NET(init),

@@ -116,8 +116,14 @@ int comm_gatherv(struct comm *c, const void *mine, size_t bytes, void *all, cons
 int comm_allreduce_sum(struct comm *c, void *data, size_t count, enum real_type type,
                        bool deterministic)
 {
+    return comm_allreduce_named(c, "all-reduce", data, count, type, deterministic);
+}
+
+int comm_allreduce_named(struct comm *c, const char *name, void *data, size_t count,
+                         enum real_type type, bool deterministic)
+{
     CHECK(data || count == 0);
-    watchdog_enter(c->watchdog, "all-reduce", count * real_bytes(type));
+    watchdog_enter(c->watchdog, name, count * real_bytes(type));
     return leave(
         c, (deterministic ? c->ops->allreduce_tree : c->ops->allreduce_sum)(c, data, count, type));
 }

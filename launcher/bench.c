@@ -14,7 +14,7 @@ static const char ABOUT[] = "Images a second of whole training steps, and where 
 
 struct arguments {
     int ranks, threads, batch, microbatches, seconds;
-    const char *arch, *precision, *device;
+    const char *arch, *norm, *precision, *device;
     bool json;
 };
 
@@ -22,6 +22,7 @@ static int parse(struct arguments *a, int argc, char **argv, bool *helped)
 {
     const struct option_row rows[] = {
         {"arch", OPTION_TEXT, "NAME", &a->arch, "the network (default conv12)", 0, 0},
+        {"norm", OPTION_CHOICE, "none|batch|batch_sync", &a->norm, "default batch", 0, 0},
         {"batch", OPTION_COUNT, "N", &a->batch, "global (default: 50 a rank)", 1, BATCH_MAX},
         {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: a rank a core)", 1, RANKS_MAX},
         {"threads", OPTION_COUNT, "N", &a->threads, "of each rank (default: cores / ranks)", 1,
@@ -63,7 +64,8 @@ static int settle(struct arguments *a)
 
 int bench_main(int argc, char **argv)
 {
-    struct arguments a = {.arch = "conv12", .precision = "f32", .device = "auto", .seconds = 10};
+    struct arguments a = {
+        .arch = "conv12", .norm = "batch", .precision = "f32", .device = "auto", .seconds = 10};
     char batch[16], microbatches[16], threads[16], seconds[16];
     bool helped;
     int rc;
@@ -76,7 +78,8 @@ int bench_main(int argc, char **argv)
     snprintf(threads, sizeof threads, "%d", a.threads);
     snprintf(seconds, sizeof seconds, "%d", a.seconds);
     const char *arguments[] = {
-        "bench", a.arch, batch, microbatches, threads, seconds, a.json ? "1" : "0", a.device, NULL};
+        "bench",  a.arch, batch, microbatches, threads, seconds, a.json ? "1" : "0",
+        a.device, a.norm, NULL};
     const struct start start = {.ranks = a.ranks, .threads = a.threads, .arguments = arguments};
     rc = start_ranks(&start);
 fail:

@@ -117,6 +117,11 @@ void input_destroy(struct input **p)
     *p = NULL;
 }
 
+size_t input_memory(const struct input *in)
+{
+    return in->ops->input_memory(in);
+}
+
 int input_load(struct input *in, const struct picture_batch *batch, uint64_t *digests)
 {
     return in->ops->input_load(in, batch, digests);

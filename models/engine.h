@@ -74,7 +74,8 @@ struct picture_batch {
 };
 int input_create(struct input **out, struct engine *e, const struct picture_format *format,
                  int max_count);
-void input_destroy(struct input **p); // takes NULL
+void input_destroy(struct input **p);        // takes NULL
+size_t input_memory(const struct input *in); // bytes held
 // Crop, flip, normalise (a 3 × 256 table made in double on the host) into the engine's layout.
 // digests[count] (host, may be NULL): XXH3-64 of each picture's augmented u8 pixels [H, W, 3].
 int input_load(struct input *in, const struct picture_batch *batch, uint64_t *digests);

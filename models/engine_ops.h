@@ -29,6 +29,7 @@ struct engine_ops {
     int (*input_create)(struct input **out, struct engine *e, const struct picture_format *format,
                         int max_count);
     void (*input_destroy)(struct input *in);
+    size_t (*input_memory)(const struct input *in);
     int (*input_load)(struct input *in, const struct picture_batch *batch, uint64_t *digests);
     int (*input_load_values)(struct input *in, const double *values, int count);
 

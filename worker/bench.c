@@ -10,8 +10,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "models/engine.h"
+#include "worker/microbatches.h"
 
-enum { PICTURES = 512, WARM_UP_STEPS = 2, DEPTH = 32, PIXEL_CHANNELS = 3 };
+enum { PICTURES = 512, WARM_UP_STEPS = 2, PIXEL_CHANNELS = 3 };
 
 struct bench {
     const struct bench_options *options;
@@ -19,17 +20,15 @@ struct bench {
     struct engine *engine;
     struct graph *graph;
     struct network *network;
-    struct input *input;
+    struct microbatches microbatches;
     struct arenas arenas;
-    void *tree[DEPTH]; // sums of right-hand nodes
     struct step_scalars *scalars;
     double *sums;
     int32_t *labels;
     uint8_t *pixels;
-    int64_t *sample_id;  // [largest micro-batch]; slots too
     int64_t first, last; // this rank's micro-batches
     int64_t step;
-    double seconds[BENCH_PARTS];
+    double seconds[BENCH_PARTS]; // from MICROBATCH_PARTS on
 };
 
 // ---- set-up
@@ -77,11 +76,9 @@ static int create_engine(struct bench *b)
                                     .deterministic = true};
     struct graph_options graph = {PIXEL_CHANNELS, o->size, o->size,
                                   o->classes,     o->norm, ACTIVATION_RELU};
-    struct picture_format format = {o->size, o->size, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
     int rc = RETORT_OK;
     TRY(engine_open(&b->engine, &engine));
     TRY(graph_create(&b->graph, o->arch, &graph));
-    TRY(input_create(&b->input, b->engine, &format, largest_microbatch(o)));
 fail:
     return rc;
 }
@@ -96,9 +93,8 @@ static int create_samples(struct bench *b)
     int32_t labels[PICTURES];
     b->pixels = engine_alloc(b->engine, bytes);
     b->labels = engine_alloc(b->engine, sizeof labels);
-    b->sample_id = malloc((size_t)largest_microbatch(o) * sizeof *b->sample_id);
-    TRY_ELSE(pixels && b->pixels && b->labels && b->sample_id, RETORT_MEMORY,
-             "no memory for %d pictures", (int)PICTURES);
+    TRY_ELSE(pixels && b->pixels && b->labels, RETORT_MEMORY, "no memory for %d pictures",
+             (int)PICTURES);
     for (size_t i = 0; i < bytes; i++)
         pixels[i] = (uint8_t)random_draw(1, RANDOM_SYNTH, 0, i / 4).v[i % 4];
     for (int i = 0; i < PICTURES; i++)
@@ -121,14 +117,12 @@ static int create_arenas(struct bench *b)
 {
     const struct graph *g = b->graph;
     float *initial = malloc(g->total * sizeof *initial);
-    int depth = 0, rc = RETORT_OK;
+    int rc = RETORT_OK;
     TRY_ELSE(initial != NULL, RETORT_MEMORY, "no memory for the weights");
     TRY(allocate(b, &b->arenas.weights, g->total));
     TRY(allocate(b, &b->arenas.gradients, g->total));
     TRY(allocate(b, &b->arenas.moment1, g->trainable));
     TRY(allocate(b, &b->arenas.ema, g->total));
-    for (int64_t parts = b->last - b->first; parts > 1; parts = (parts + 1) / 2)
-        TRY(allocate(b, &b->tree[depth++], g->total));
     b->scalars = engine_alloc(b->engine, sizeof *b->scalars);
     b->sums = engine_alloc(b->engine, LOSS_SUMS * sizeof *b->sums);
     TRY_ELSE(b->scalars && b->sums, RETORT_MEMORY, "no memory for a step's scalars");
@@ -141,16 +135,33 @@ fail:
     return rc;
 }
 
+static int create_microbatches(struct bench *b)
+{
+    const struct bench_options *o = b->options;
+    struct microbatches_options options = {
+        .engine = b->engine,
+        .comm = b->comm,
+        .graph = b->graph,
+        .network = b->network,
+        .format = {o->size, o->size, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}},
+        .count = (int)(b->last - b->first),
+        .max_batch = largest_microbatch(o),
+        .synced = o->norm == NORM_BATCH_SYNC,
+        .deterministic = true,
+        .gradients = b->arenas.gradients,
+    };
+    int rc = microbatches_init(&b->microbatches, &options);
+    b->microbatches.timed = true;
+    return rc;
+}
+
 static void bench_close(struct bench *b)
 {
+    microbatches_free(&b->microbatches);
     network_destroy(&b->network);
-    input_destroy(&b->input);
     graph_destroy(&b->graph);
-    free(b->sample_id);
     if (b->engine == NULL)
         return;
-    for (int i = 0; i < DEPTH; i++)
-        engine_free(b->engine, b->tree[i]);
     void *owned[] = {
         b->arenas.weights, b->arenas.gradients, b->arenas.moment1, b->arenas.ema, b->scalars,
         b->sums,           b->labels,           b->pixels};
@@ -171,6 +182,7 @@ static int bench_open(struct bench *b)
     TRY(comm_agree(b->comm, create_network(b)));
     TRY(comm_agree(b->comm, create_samples(b)));
     TRY(comm_agree(b->comm, create_arenas(b)));
+    TRY(comm_agree(b->comm, create_microbatches(b)));
 fail:
     return rc;
 }
@@ -186,43 +198,16 @@ fail:
         b->seconds[part] += clock_seconds() - start_;                                              \
     } while (0)
 
-static int leaf(struct bench *b, int64_t m, void *gradients)
+static int find_samples(void *context, int k, int64_t *sample_id, int64_t *slot, int *count)
 {
+    const struct bench *b = context;
     const struct bench_options *o = b->options;
+    int64_t m = b->first + k;
     int64_t begin = o->batch * m / o->microbatches, end = o->batch * (m + 1) / o->microbatches;
-    int count = (int)(end - begin), rc = RETORT_OK;
-    for (int i = 0; i < count; i++)
-        b->sample_id[i] = (b->step * o->batch + begin + i) % PICTURES;
-    struct picture_batch batch = {.pixels = b->pixels,
-                                  .slot = b->sample_id,
-                                  .sample_id = b->sample_id,
-                                  .count = count,
-                                  .augment = AUGMENT_CROP_FLIP,
-                                  .seed = 1,
-                                  .domain = RANDOM_AUGMENT_TEACHER,
-                                  .view = (uint32_t)b->step};
-    struct loss_targets targets = {.labels = b->labels, .sample_id = b->sample_id, .count = count};
-    struct loss_spec loss = {.kind = DISTILL_NONE};
-    TIMED(BENCH_AUGMENT, input_load(b->input, &batch, NULL));
-    TIMED(BENCH_FORWARD, network_forward(b->network, b->input, FORWARD_TRAIN));
-    TIMED(BENCH_LOSS, network_loss(b->network, &targets, &loss, b->scalars, b->sums));
-    TIMED(BENCH_BACKWARD, network_backward(b->network, gradients, b->scalars, NULL));
-fail:
-    return rc;
-}
-
-static int tree(struct bench *b, int64_t begin, int64_t end, void *gradients, int depth)
-{
-    int rc = RETORT_OK;
-    if (end - begin == 1)
-        return leaf(b, begin, gradients);
-    int64_t middle = comm_tree_split(begin, end);
-    TRY(tree(b, begin, middle, gradients, depth + 1));
-    TRY(tree(b, middle, end, b->tree[depth], depth + 1));
-    TIMED(BENCH_TREE, engine_add(b->engine, gradients, b->tree[depth], b->graph->total,
-                                 engine_real(b->engine)));
-fail:
-    return rc;
+    *count = (int)(end - begin);
+    for (int i = 0; i < *count; i++)
+        sample_id[i] = slot[i] = (b->step * o->batch + begin + i) % PICTURES;
+    return RETORT_OK;
 }
 
 static int bench_step(struct bench *b)
@@ -234,10 +219,23 @@ static int bench_step(struct bench *b)
                                .bias1 = 1.0,
                                .bias2 = 1.0,
                                .inverse_batch = 1.0 / b->options->batch};
+    struct microbatch_step step = {
+        .pictures = {.pixels = b->pixels,
+                     .augment = AUGMENT_CROP_FLIP,
+                     .seed = 1,
+                     .domain = RANDOM_AUGMENT_TEACHER,
+                     .view = (uint32_t)b->step},
+        .targets = {.labels = b->labels},
+        .loss = {.kind = DISTILL_NONE},
+        .scalars = b->scalars,
+        .sums = b->sums,
+        .samples = find_samples,
+        .context = b,
+    };
     int rc = RETORT_OK;
     TRY(engine_upload(b->engine, b->scalars, &now, sizeof now));
     TRY(engine_zero(b->engine, b->sums, LOSS_SUMS * sizeof(double)));
-    TRY(tree(b, b->first, b->last, b->arenas.gradients, 0));
+    TRY(microbatches_gradients(&b->microbatches, &step));
     TIMED(BENCH_ALLREDUCE, comm_allreduce_sum(b->comm, b->arenas.gradients, b->graph->total,
                                               engine_real(b->engine), true));
     TIMED(BENCH_UPDATE, engine_update(b->engine, b->graph, &b->arenas, &SGD, b->scalars));
@@ -278,8 +276,8 @@ static void summarise(const struct bench *b, struct bench_result *out, double se
     out->spread = (sorted[BENCH_WINDOWS - 1] - sorted[0]) / out->images_per_s;
     out->step_ms = 1e3 * seconds / (double)out->steps;
     for (int i = 0; i < BENCH_PARTS; i++)
-        out->share[i] = b->seconds[i] / seconds;
-    out->network_bytes = network_memory(b->network);
+        out->share[i] = (i < MICROBATCH_PARTS ? b->microbatches.seconds : b->seconds)[i] / seconds;
+    out->network_bytes = microbatches_memory(&b->microbatches);
     out->flops_per_image = 3.0 * graph_flops(b->graph);
     out->ranks = comm_size(b->comm);
     (void)snprintf(out->processor, sizeof out->processor, "%s", engine_describe(b->engine));
@@ -310,6 +308,7 @@ static int run_windows(struct bench *b, struct bench_result *out)
     TRY(run_steps(b, 1, &seconds));
     int64_t steps = (int64_t)ceil(b->options->seconds / (seconds * BENCH_WINDOWS));
     memset(b->seconds, 0, sizeof b->seconds);
+    memset(b->microbatches.seconds, 0, sizeof b->microbatches.seconds);
     for (int i = 0; i < BENCH_WINDOWS; i++) {
         TRY(run_steps(b, steps, &seconds));
         out->windows[i] = (double)steps * b->options->batch / seconds;
@@ -340,8 +339,9 @@ fail:
 
 // ---- the report
 
-static const char *const PART_NAMES[BENCH_PARTS] = {
-    "augment", "forward", "loss", "backward", "tree", "all-reduce", "update", "set_weights"};
+static const char *const PART_NAMES[BENCH_PARTS] = {"augment",    "forward", "loss",
+                                                    "backward",   "tree",    "statistics",
+                                                    "all-reduce", "update",  "set_weights"};
 
 static void print_json(const struct bench_result *r, const struct bench_options *o)
 {
@@ -395,12 +395,19 @@ static int number(const char *text)
     return (int)strtol(text, NULL, 10);
 }
 
+static int64_t norm_of(const char *word)
+{
+    if (strcmp(word, "none") == 0)
+        return NORM_NONE;
+    return strcmp(word, "batch_sync") == 0 ? NORM_BATCH_SYNC : NORM_BATCH;
+}
+
 int bench_main(struct comm *comm, char **arguments, bool *agreed)
 {
     struct bench_options options = {.arch = arguments[0],
                                     .device =
                                         strcmp(arguments[6], "auto") == 0 ? "cpu" : arguments[6],
-                                    .norm = NORM_BATCH,
+                                    .norm = norm_of(arguments[7]),
                                     .batch = number(arguments[1]),
                                     .microbatches = number(arguments[2]),
                                     .threads = number(arguments[3]),

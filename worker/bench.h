@@ -1,22 +1,18 @@
 #pragma once
 // Whole training steps against the clock, on synthetic pictures: no data set, no run folder.
 //
-// A step is what a run's step is: augmentation, forward, loss, backward of this rank's
-// micro-batches, their tree, the sum over ranks, the update, the weights handed to the network.
+// A step is what a run's step is: the gradients of this rank's micro-batches, the sum over ranks,
+// the update, the weights handed to the network.
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "comm/comm.h"
+#include "worker/microbatches.h"
 
-enum bench_part {
-    BENCH_AUGMENT,
-    BENCH_FORWARD,
-    BENCH_LOSS,
-    BENCH_BACKWARD,
-    BENCH_TREE,
-    BENCH_ALLREDUCE, // waiting for slower ranks included
+enum bench_part {                       // after those of enum microbatch_part
+    BENCH_ALLREDUCE = MICROBATCH_PARTS, // waiting for slower ranks included
     BENCH_UPDATE,
     BENCH_SET_WEIGHTS,
     BENCH_PARTS
@@ -39,7 +35,7 @@ struct bench_result {
     double share[BENCH_PARTS];     // of this rank's time; they add up to almost 1
     int64_t steps;                 // of all windows
     double step_ms;                // mean
-    size_t network_bytes;          // a rank's
+    size_t network_bytes;          // a rank's networks and their pictures
     size_t peak_memory_bytes;      // the largest rank's, resident
     double flops_per_image;        // forward and both gradients
     char processor[160];           // engine_describe
@@ -53,5 +49,6 @@ int bench_measure(struct bench_result *out, struct comm *comm, const struct benc
 // On rank 0 to stdout.
 void bench_print(const struct bench_result *r, const struct bench_options *options, bool json);
 
-// Collective. ARCH BATCH MICROBATCHES THREADS SECONDS JSON DEVICE, as retort-worker is given them.
+// Collective. ARCH BATCH MICROBATCHES THREADS SECONDS JSON DEVICE NORM, as retort-worker is given
+// them.
 int bench_main(struct comm *comm, char **arguments, bool *agreed);

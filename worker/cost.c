@@ -12,10 +12,14 @@ static double arena_bytes(const struct trainer *t, bool on_disk)
     double bytes = all + moment + (t->arenas.moment2 ? moment : 0) + (t->arenas.ema ? all : 0);
     if (on_disk)
         return bytes;
-    bytes += all; // gradients
-    for (int i = 0; i < TREE_DEPTH; i++)
-        bytes += t->tree[i] ? all : 0;
-    return bytes;
+    return bytes + all + (double)gradient_tree_memory(&t->microbatches.tree); // all: gradients
+}
+
+// Activations and pictures of every micro-batch that is held at a time, and of an evaluation.
+static double network_bytes(const struct trainer *t)
+{
+    return (double)(microbatches_memory(&t->microbatches) + network_memory(t->evaluator) +
+                    input_memory(t->eval_input));
 }
 
 void cost_say_memory(const struct trainer *t)
@@ -24,8 +28,7 @@ void cost_say_memory(const struct trainer *t)
     const struct rank *rank = t->rank;
     int64_t kept = rank->recipe.run.keep_checkpoints + 1;
     format_bytes((double)(shard_memory(rank->train) + shard_memory(rank->val)), data, sizeof data);
-    format_bytes((double)(network_memory(t->network) + network_memory(t->evaluator)), net,
-                 sizeof net);
+    format_bytes(network_bytes(t), net, sizeof net);
     format_bytes(arena_bytes(t, false), arenas, sizeof arenas);
     format_bytes(t->views ? (double)views_memory(t->views) : 0, logits, sizeof logits);
     format_bytes(arena_bytes(t, true) * (double)kept, disk, sizeof disk);

@@ -60,7 +60,7 @@ static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
         return main_run(comm, argc, argv, agreed);
     if (argc == 9 && strcmp(argv[1], "eval") == 0)
         return main_eval(comm, argv, agreed);
-    if (argc == 9 && strcmp(argv[1], "bench") == 0)
+    if (argc == 10 && strcmp(argv[1], "bench") == 0)
         return bench_main(comm, argv + 2, agreed);
     (void)fputs(USAGE, stderr);
     *agreed = true;

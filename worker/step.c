@@ -9,59 +9,41 @@
 #include "worker/trainer.h"
 #include "worker/views.h"
 
-static int load_pictures(struct trainer *t, int64_t epoch, int64_t first, int64_t last)
+// The step whose samples are asked for.
+struct place {
+    const struct trainer *t;
+    int64_t step;
+};
+
+static int find_samples(void *context, int k, int64_t *sample_id, int64_t *slot, int *count)
 {
-    struct picture_batch batch = {
-        .pixels = shard_pixels(t->rank->train),
-        .slot = t->slot,
-        .sample_id = t->sample_id,
-        .count = (int)(last - first),
-        .augment = (enum augment_kind)t->rank->recipe.data.augment,
-        .seed = t->stage == STAGE_TEACHER ? (uint64_t)t->rank->recipe.run.seed : t->rank->view_seed,
-    };
-    stage_view(&t->rank->recipe, t->stage, epoch, &batch.domain, &batch.view);
-    int rc = shard_slots(t->rank->train, first, last, t->sample_id, t->slot);
-    return rc ? rc : input_load(t->input, &batch, NULL);
+    const struct place *at = context;
+    int64_t own, unused, first, last;
+    sampler_own(&at->t->sampler, &own, &unused);
+    sampler_microbatch(&at->t->sampler, at->step, own + k, &first, &last);
+    *count = (int)(last - first); // 0: more parts than samples in the last batch
+    return shard_slots(at->t->rank->train, first, last, sample_id, slot);
 }
 
-// gradients = those of micro-batch m.
-static int leaf_gradients(struct trainer *t, int64_t epoch, int64_t step, int64_t m,
-                          void *gradients)
+// gradients = the sum over this rank's micro-batches.
+static int own_gradients(struct trainer *t, int64_t epoch, int64_t step)
 {
-    struct engine *e = t->rank->engine;
-    int64_t first, last;
-    sampler_microbatch(&t->sampler, step, m, &first, &last);
-    if (first == last) // more parts than samples in the last batch
-        return engine_zero(e, gradients, t->graph->total * real_bytes(engine_real(e)));
-    struct loss_targets targets = {
-        .labels = t->labels,
-        .teacher = t->views ? views_current(t->views) : NULL,
-        .sample_id = t->sample_id,
-        .count = (int)(last - first),
+    const struct rank *rank = t->rank;
+    struct place at = {t, step};
+    struct microbatch_step s = {
+        .pictures = {.pixels = shard_pixels(rank->train),
+                     .augment = (enum augment_kind)rank->recipe.data.augment,
+                     .seed = t->stage == STAGE_TEACHER ? (uint64_t)rank->recipe.run.seed
+                                                       : rank->view_seed},
+        .targets = {.labels = t->labels, .teacher = t->views ? views_current(t->views) : NULL},
+        .loss = t->loss,
+        .scalars = t->scalars,
+        .sums = t->sums,
+        .samples = find_samples,
+        .context = &at,
     };
-    int rc = RETORT_OK;
-    TRY(load_pictures(t, epoch, first, last));
-    TRY(network_forward(t->network, t->input, FORWARD_TRAIN));
-    TRY(network_loss(t->network, &targets, &t->loss, t->scalars, t->sums));
-    TRY(network_backward(t->network, gradients, t->scalars, NULL));
-fail:
-    return rc;
-}
-
-// gradients = the sum over micro-batches [a, b), by the fixed binary tree.
-static int tree_gradients(struct trainer *t, int64_t epoch, int64_t step, int64_t a, int64_t b,
-                          void *gradients, int depth)
-{
-    if (b - a == 1)
-        return leaf_gradients(t, epoch, step, a, gradients);
-    int rc = RETORT_OK;
-    int64_t middle = comm_tree_split(a, b);
-    TRY(tree_gradients(t, epoch, step, a, middle, gradients, depth + 1));
-    TRY(tree_gradients(t, epoch, step, middle, b, t->tree[depth], depth + 1));
-    TRY(engine_add(t->rank->engine, gradients, t->tree[depth], t->graph->total,
-                   engine_real(t->rank->engine)));
-fail:
-    return rc;
+    stage_view(&rank->recipe, t->stage, epoch, &s.pictures.domain, &s.pictures.view);
+    return microbatches_gradients(&t->microbatches, &s);
 }
 
 static int set_scalars(struct trainer *t, int64_t step)
@@ -109,13 +91,11 @@ static int collect_sums(struct trainer *t, int64_t step)
 int trainer_step(struct trainer *t, int64_t epoch, int64_t step)
 {
     struct rank *rank = t->rank;
-    int64_t first, last;
     int rc = RETORT_OK;
     watchdog_step(rank->watchdog, t->step);
-    sampler_own(&t->sampler, &first, &last);
     TRY(set_scalars(t, step));
     TRY(engine_zero(rank->engine, t->sums, LOSS_SUMS * sizeof(double)));
-    TRY(tree_gradients(t, epoch, step, first, last, t->arenas.gradients, 0));
+    TRY(own_gradients(t, epoch, step));
     TRY(comm_allreduce_sum(rank->comm, t->arenas.gradients, t->graph->total,
                            engine_real(rank->engine), rank->recipe.run.deterministic));
     TRY(collect_sums(t, step));

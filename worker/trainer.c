@@ -70,19 +70,24 @@ static int64_t largest_microbatch(const struct sampler *s)
     return largest;
 }
 
+static struct picture_format picture_format(const struct rank *rank)
+{
+    struct picture_format format = {.height = rank->dataset.height, .width = rank->dataset.width};
+    memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
+    memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
+    return format;
+}
+
 static int create_networks(struct trainer *t)
 {
     struct rank *rank = t->rank;
     int max_batch = (int)largest_microbatch(&t->sampler);
-    struct picture_format format = {.height = rank->dataset.height, .width = rank->dataset.width};
-    memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
-    memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
+    struct picture_format format = picture_format(rank);
     int rc = RETORT_OK;
     TRY_IN_TURN(rank, trainer_graph(&t->graph, rank, t->recipe));
     TRY(plan_network(&t->network, &t->plan, rank, t->graph, max_batch, t->stage));
     struct network_options options = {.max_batch = DATASET_BLOCK, .plan = t->plan};
     TRY(network_create(&t->evaluator, rank->engine, t->graph, &options));
-    TRY(input_create(&t->input, rank->engine, &format, max_batch));
     TRY(input_create(&t->eval_input, rank->engine, &format, DATASET_BLOCK));
 fail:
     return rc;
@@ -99,8 +104,7 @@ static int create_arenas(struct trainer *t)
 {
     const struct graph *g = t->graph;
     CHECK(g);
-    int64_t first, last;
-    int depth = 0, rc = RETORT_OK;
+    int rc = RETORT_OK;
     TRY(allocate(t, &t->arenas.weights, g->total));
     TRY(allocate(t, &t->arenas.gradients, g->total));
     TRY(allocate(t, &t->arenas.moment1, g->trainable));
@@ -108,26 +112,39 @@ static int create_arenas(struct trainer *t)
         TRY(allocate(t, &t->arenas.moment2, g->trainable));
     if (t->recipe->ema.enabled)
         TRY(allocate(t, &t->arenas.ema, g->total));
-    sampler_own(&t->sampler, &first, &last);
-    for (int64_t parts = last - first; parts > 1; parts = (parts + 1) / 2)
-        TRY(allocate(t, &t->tree[depth++], g->total));
 fail:
     return rc;
+}
+
+static int create_microbatches(struct trainer *t)
+{
+    struct rank *rank = t->rank;
+    int64_t first, last;
+    sampler_own(&t->sampler, &first, &last);
+    struct microbatches_options options = {
+        .engine = rank->engine,
+        .comm = rank->comm,
+        .graph = t->graph,
+        .network = t->network,
+        .format = picture_format(rank),
+        .count = (int)(last - first),
+        .max_batch = (int)largest_microbatch(&t->sampler),
+        .synced = t->recipe->norm == NORM_BATCH_SYNC,
+        .deterministic = rank->recipe.run.deterministic,
+        .gradients = t->arenas.gradients,
+    };
+    return microbatches_init(&t->microbatches, &options);
 }
 
 static int create_buffers(struct trainer *t)
 {
     struct engine *e = t->rank->engine;
     size_t labels_bytes = (size_t)t->sampler.count * sizeof(int32_t);
-    size_t part = (size_t)largest_microbatch(&t->sampler);
-    size_t rows = part > DATASET_BLOCK ? part : DATASET_BLOCK;
     int rc = RETORT_MEMORY;
     t->scalars = engine_alloc(e, sizeof *t->scalars);
     t->sums = engine_alloc(e, LOSS_SUMS * sizeof *t->sums);
     t->labels = engine_alloc(e, labels_bytes);
-    t->sample_id = malloc(rows * sizeof *t->sample_id);
-    t->slot = malloc(rows * sizeof *t->slot);
-    if (!t->scalars || !t->sums || !t->labels || !t->sample_id || !t->slot)
+    if (!t->scalars || !t->sums || !t->labels)
         return FAIL(RETORT_MEMORY, "no memory for the batches of the %s", stage_name(t->stage));
     TRY(engine_upload(e, t->labels, shard_labels(t->rank->train), labels_bytes));
 fail:
@@ -171,6 +188,7 @@ int trainer_create(struct trainer **out, struct rank *rank, enum stage stage, st
     CHECK(t); // as agreed
     TRY(rank_agree(rank, create_networks(t)));
     TRY(rank_agree(rank, create_arenas(t)));
+    TRY(rank_agree(rank, create_microbatches(t)));
     TRY(rank_agree(rank, create_buffers(t)));
     TRY(rank_agree(rank, fill_weights(t)));
     return RETORT_OK;
@@ -185,12 +203,10 @@ void trainer_destroy(struct trainer **p)
     if (!t)
         return;
     struct engine *e = t->rank->engine;
+    microbatches_free(&t->microbatches);
     network_destroy(&t->evaluator);
     network_destroy(&t->network);
     input_destroy(&t->eval_input);
-    input_destroy(&t->input);
-    for (int i = 0; i < TREE_DEPTH; i++)
-        engine_free(e, t->tree[i]);
     engine_free(e, t->arenas.weights);
     engine_free(e, t->arenas.gradients);
     engine_free(e, t->arenas.moment1);
@@ -199,8 +215,6 @@ void trainer_destroy(struct trainer **p)
     engine_free(e, t->scalars);
     engine_free(e, t->sums);
     engine_free(e, t->labels);
-    free(t->sample_id);
-    free(t->slot);
     free(t->plan);
     graph_destroy(&t->graph);
     free(t);

@@ -4,11 +4,10 @@
 // All ranks hold the same weights at every step boundary.
 
 #include "data/checkpoint.h"
+#include "worker/microbatches.h"
 #include "worker/rank.h"
 
 struct views; // worker/views.h
-
-enum { TREE_DEPTH = 32 };
 
 // Sums over the samples of an epoch so far, this rank's own.
 struct epoch_sums {
@@ -24,14 +23,13 @@ struct trainer {
     struct graph *graph;                 // owned
     struct network *network;             // owned
     struct network *evaluator;           // owned: forward only, blocks of 128
-    struct input *input, *eval_input;    // owned
+    struct input *eval_input;            // owned
+    struct microbatches microbatches;    // this rank's
     char *plan;                          // owned: the engine's choices, of rank 0
     struct arenas arenas;                // owned
-    void *tree[TREE_DEPTH];              // owned: sums of right-hand nodes of the micro-batch tree
     struct step_scalars *scalars;        // owned, engine memory
     double *sums;                        // owned, engine memory [LOSS_SUMS]
     int32_t *labels;                     // owned, engine memory [samples of train]
-    int64_t *sample_id, *slot;           // owned, host [largest micro-batch]
     struct sampler sampler;
     struct loss_spec loss;
     struct views *views; // borrowed: teacher logits, or NULL

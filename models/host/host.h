@@ -107,6 +107,7 @@ int host_all_finite(struct engine *e, const void *values, size_t count, bool *fi
 int host_input_create(struct input **out, struct engine *e, const struct picture_format *format,
                       int max_count);
 void host_input_destroy(struct input *in);
+size_t host_input_memory(const struct input *in);
 int host_input_load(struct input *in, const struct picture_batch *batch, uint64_t *digests);
 int host_input_load_values(struct input *in, const double *values, int count);
 void *host_network_logits(struct network *n);
@@ -131,13 +132,14 @@ int host_group_backward(struct network_group *g, void *const *gradients,
     .upload = host_copy, .download = host_copy, .synchronize = host_synchronize,                   \
     .from_f32 = host_from_f32, .to_f32 = host_to_f32, .add = host_add, .zero = host_zero,          \
     .update = host_update, .all_finite = host_all_finite, .input_create = host_input_create,       \
-    .input_destroy = host_input_destroy, .input_load = host_input_load,                            \
-    .input_load_values = host_input_load_values, .network_logits = host_network_logits,            \
-    .network_loss = host_network_loss, .network_logits_f16 = host_network_logits_f16,              \
-    .network_forward = host_network_forward, .network_backward = host_network_backward,            \
-    .group_create = host_group_create, .group_destroy = host_group_destroy,                        \
-    .group_member = host_group_member, .group_memory = host_group_memory,                          \
-    .group_forward = host_group_forward, .group_backward = host_group_backward
+    .input_destroy = host_input_destroy, .input_memory = host_input_memory,                        \
+    .input_load = host_input_load, .input_load_values = host_input_load_values,                    \
+    .network_logits = host_network_logits, .network_loss = host_network_loss,                      \
+    .network_logits_f16 = host_network_logits_f16, .network_forward = host_network_forward,        \
+    .network_backward = host_network_backward, .group_create = host_group_create,                  \
+    .group_destroy = host_group_destroy, .group_member = host_group_member,                        \
+    .group_memory = host_group_memory, .group_forward = host_group_forward,                        \
+    .group_backward = host_group_backward
 
 // ---- helpers of host engines
 // A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.

@@ -66,6 +66,14 @@ void host_input_destroy(struct input *base)
     free(in);
 }
 
+size_t host_input_memory(const struct input *base)
+{
+    const struct host_input *in = host_input_of(base);
+    size_t real = real_bytes(in->engine->real);
+    return (size_t)in->max_count * picture_bytes(in) * real + RGB * LEVELS * real +
+           (size_t)in->engine->threads * picture_bytes(in);
+}
+
 // One row of the window. Columns [begin, end) of an unflipped one read no reflected pixel and are
 // one copy.
 static void augment_row(uint8_t *restrict to, const uint8_t *restrict from,

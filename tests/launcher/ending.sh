@@ -61,7 +61,7 @@ FAKE=words expect 0 "$retort" eval runs/done --ranks 1 --threads 3 --weights ema
 expect 3 "$retort" eval runs/done --stage student
 says err 'student/last\.h5'
 FAKE=words expect 0 "$retort" bench --ranks 1 --threads 2 --batch 30 --microbatches 3 --seconds 4
-[ "$(paste -sd' ' out)" = 'bench conv12 30 3 2 4 0 auto' ] || fail "bench's words"
+[ "$(paste -sd' ' out)" = 'bench conv12 30 3 2 4 0 auto batch' ] || fail "bench's words"
 
 # A process that a rank left behind is ended, and the run's own code stays.
 FAKE=orphan expect 0 "$retort" run recipe.yaml --ranks 1 --out orphaned

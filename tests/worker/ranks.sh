@@ -18,6 +18,15 @@ apart=$("$RETORT_HELPERS/weights" short1/teacher/last.h5 short3/teacher/last.h5)
 echo "3 ranks are $apart from 1"
 awk "BEGIN { exit !($apart <= 1e-4) }" || fail "3 ranks are $apart from 1"
 
+# With statistics of the whole batch too, which is 5 micro-batches of 4 and 3 samples.
+for ranks in 1 2 4; do
+    expect 0 run "synced$ranks" "$ranks" --stages teacher --set teacher.norm=batch_sync --set teacher.epochs=1 \
+        --set run.microbatches=5
+done
+same_bits synced1 synced2 teacher
+same_bits synced1 synced4 teacher
+[ "$(bits synced1 teacher)" != "$(bits on1 teacher)" ] || fail "batch_sync is batch"
+
 # With shuffle: shard, ranks see other samples, by design.
 expect 0 run shard1 1 --stages teacher --set data.shuffle=shard
 expect 0 run shard2 2 --stages teacher --set data.shuffle=shard

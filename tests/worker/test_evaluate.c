@@ -57,10 +57,10 @@ static void assert_every_picture_once(struct trainer *t, struct trainer *alone, 
 }
 
 // Three blocks of 128 of the validation split and two of the training split; neither is whole.
-static void every_picture_counts_once(void **state)
+static void counts_agree(int64_t norm)
 {
-    (void)state;
     struct trainer *t, *alone;
+    pair.together.recipe.student.norm = pair.alone.recipe.student.norm = norm;
     assert_int_equal(trainer_create(&t, &pair.together, STAGE_BASELINE, NULL), RETORT_OK);
     assert_int_equal(trainer_create(&alone, &pair.alone, STAGE_BASELINE, NULL), RETORT_OK);
     assert_int_equal(shard_count(pair.alone.val) % DATASET_BLOCK, 44);
@@ -70,8 +70,24 @@ static void every_picture_counts_once(void **state)
     trainer_destroy(&alone);
 }
 
+static void every_picture_counts_once(void **state)
+{
+    (void)state;
+    counts_agree(NORM_BATCH);
+}
+
+// By running statistics, as with batch: no rank waits for another's blocks.
+static void every_picture_counts_once_with_batch_sync(void **state)
+{
+    (void)state;
+    counts_agree(NORM_BATCH_SYNC);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_picture_counts_once)};
-    return pair_run_tests(argc, argv, tests, 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_picture_counts_once),
+        cmocka_unit_test(every_picture_counts_once_with_batch_sync),
+    };
+    return pair_run_tests(argc, argv, tests, sizeof tests / sizeof tests[0]);
 }

@@ -18,7 +18,7 @@
 #include "base/error.h"
 #include "tests/worker/pair.h"
 
-enum { MICROBATCHES_MOST = 17 };
+enum { MICROBATCHES_MOST = 17, BATCH = 18 };
 
 // ---- gradients of single micro-batches
 static size_t arena_bytes(const struct trainer *t)
@@ -35,39 +35,87 @@ static void *host_copy(const struct trainer *t, const void *arena, size_t count)
     return copy;
 }
 
-// The gradient of micro-batch m of the trainer that is alone, on the host; the caller's to free.
-static void *leaf(struct trainer *t, int64_t epoch, int64_t step, int64_t m)
+// Micro-batch m's pictures, as the trainer that is alone would load them. Returns how many.
+static int load(struct trainer *t, int64_t epoch, int64_t step, int64_t m, struct input *input,
+                int64_t sample_id[BATCH])
 {
-    struct engine *e = t->rank->engine;
-    int64_t first, last;
+    int64_t first, last, slot[BATCH];
     enum random_domain domain;
     uint32_t view;
     sampler_microbatch(&t->sampler, step, m, &first, &last);
-    if (first == last)
-        return calloc(1, arena_bytes(t));
-    assert_int_equal(shard_slots(t->rank->train, first, last, t->sample_id, t->slot), RETORT_OK);
+    assert_int_equal(shard_slots(t->rank->train, first, last, sample_id, slot), RETORT_OK);
     stage_view(&t->rank->recipe, t->stage, epoch, &domain, &view);
     struct picture_batch batch = {
         .pixels = shard_pixels(t->rank->train),
-        .slot = t->slot,
-        .sample_id = t->sample_id,
+        .slot = slot,
+        .sample_id = sample_id,
         .count = (int)(last - first),
         .augment = (enum augment_kind)t->rank->recipe.data.augment,
         .seed = (uint64_t)t->rank->recipe.run.seed,
         .domain = domain,
         .view = view,
     };
-    struct loss_targets targets = {
-        .labels = t->labels, .sample_id = t->sample_id, .count = batch.count};
+    assert_int_equal(input_load(input, &batch, NULL), RETORT_OK);
+    return batch.count;
+}
+
+static void take_loss(struct trainer *t, int64_t step, struct network *network,
+                      const int64_t *sample_id, int count)
+{
+    struct loss_targets targets = {.labels = t->labels, .sample_id = sample_id, .count = count};
     struct step_scalars scalars = {.inverse_batch =
                                        1.0 / (double)sampler_step_size(&t->sampler, step)};
-    assert_int_equal(engine_upload(e, t->scalars, &scalars, sizeof scalars), RETORT_OK);
-    assert_int_equal(input_load(t->input, &batch, NULL), RETORT_OK);
-    assert_int_equal(network_forward(t->network, t->input, FORWARD_TRAIN), RETORT_OK);
-    assert_int_equal(network_loss(t->network, &targets, &t->loss, t->scalars, t->sums), RETORT_OK);
-    assert_int_equal(network_backward(t->network, t->arenas.gradients, t->scalars, NULL),
+    assert_int_equal(engine_upload(t->rank->engine, t->scalars, &scalars, sizeof scalars),
                      RETORT_OK);
-    return host_copy(t, t->arenas.gradients, t->graph->total);
+    assert_int_equal(network_loss(network, &targets, &t->loss, t->scalars, t->sums), RETORT_OK);
+}
+
+// Each micro-batch for itself.
+static void leaves_in_turn(struct trainer *t, int64_t epoch, int64_t step, void **leaves)
+{
+    struct input *input = t->microbatches.inputs[0];
+    for (int64_t m = 0; m < t->sampler.microbatches; m++) {
+        int64_t sample_id[BATCH];
+        int count = load(t, epoch, step, m, input, sample_id);
+        assert_int_equal(network_forward(t->network, input, FORWARD_TRAIN), RETORT_OK);
+        take_loss(t, step, t->network, sample_id, count);
+        assert_int_equal(network_backward(t->network, t->arenas.gradients, t->scalars, NULL),
+                         RETORT_OK);
+        leaves[m] = host_copy(t, t->arenas.gradients, t->graph->total);
+    }
+}
+
+// Side by side, each into an arena of its own.
+static void leaves_together(struct trainer *t, int64_t epoch, int64_t step, void **leaves)
+{
+    struct network_group *group = t->microbatches.group;
+    struct input **inputs = t->microbatches.inputs;
+    int64_t sample_id[MICROBATCHES_MOST][BATCH], parts = t->sampler.microbatches;
+    void *arenas[MICROBATCHES_MOST];
+    int count[MICROBATCHES_MOST];
+    for (int64_t m = 0; m < parts; m++) {
+        count[m] = load(t, epoch, step, m, inputs[m], sample_id[m]);
+        arenas[m] = engine_alloc(t->rank->engine, arena_bytes(t));
+        assert_non_null(arenas[m]);
+    }
+    assert_int_equal(network_group_forward(group, (const struct input *const *)inputs), RETORT_OK);
+    for (int m = 0; m < parts; m++)
+        take_loss(t, step, network_group_member(group, m), sample_id[m], count[m]);
+    assert_int_equal(network_group_backward(group, arenas, t->scalars, NULL), RETORT_OK);
+    for (int m = 0; m < parts; m++) {
+        leaves[m] = host_copy(t, arenas[m], t->graph->total);
+        engine_free(t->rank->engine, arenas[m]);
+    }
+}
+
+// The gradients of all micro-batches of the trainer that is alone, on the host; the caller's to
+// free.
+static void leaves_of(struct trainer *t, int64_t epoch, int64_t step, void **leaves)
+{
+    if (t->microbatches.group)
+        leaves_together(t, epoch, step, leaves);
+    else
+        leaves_in_turn(t, epoch, step, leaves);
 }
 
 static void add(void *to, const void *from, size_t count, enum real_type real)
@@ -141,9 +189,9 @@ static void assert_arena_agrees(const char *what, struct trainer *a, const void 
 // and their pixels.
 static void assert_same_samples(struct trainer *t, struct trainer *alone, int64_t step)
 {
-    int64_t first_part, last_part, begin, end, unused, id[18], slot[18], id_alone[18],
-        slot_alone[18];
-    double ids[18] = {0};
+    int64_t first_part, last_part, begin, end, unused, id[BATCH], slot[BATCH], id_alone[BATCH],
+        slot_alone[BATCH];
+    double ids[BATCH] = {0};
     const struct dataset *d = &t->rank->dataset;
     size_t bytes = (size_t)d->height * (size_t)d->width * DATASET_CHANNELS;
     int64_t size = sampler_step_size(&t->sampler, step);
@@ -160,7 +208,7 @@ static void assert_same_samples(struct trainer *t, struct trainer *alone, int64_
             shard_pixels(t->rank->train) + (size_t)slot[p - first_part] * bytes,
             shard_pixels(alone->rank->train) + (size_t)slot_alone[p - begin] * bytes, bytes);
     }
-    assert_int_equal(comm_allreduce_sum(pair.all, ids, 18, REAL_F64, true), RETORT_OK);
+    assert_int_equal(comm_allreduce_sum(pair.all, ids, BATCH, REAL_F64, true), RETORT_OK);
     for (int64_t i = 0; i < size; i++)
         assert_int_equal((int64_t)ids[i], id_alone[i]);
 }
@@ -232,8 +280,7 @@ static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch,
     size_t count = t->graph->total;
     enum real_type real = engine_real(t->rank->engine);
     assert_same_samples(t, alone, step);
-    for (int64_t m = 0; m < parts; m++)
-        leaves[m] = leaf(alone, epoch, step, m);
+    leaves_of(alone, epoch, step, leaves);
     void *in_order = malloc(arena_bytes(t));
     memcpy(in_order, leaves[0], arena_bytes(t));
     for (int64_t m = 1; m < parts; m++)
@@ -264,28 +311,31 @@ static bool step_agrees(struct trainer *t, struct trainer *alone, int64_t epoch,
     return differs;
 }
 
-// Two epochs: samples move between ranks in between, as in a run.
-static void epochs_agree(enum stage stage, int64_t microbatches)
+// Samples move between ranks between epochs, as in a run.
+static void epochs_agree(enum stage stage, int64_t norm, int64_t microbatches, int64_t epochs)
 {
     struct trainer *t, *alone;
-    pair.together.recipe.run.microbatches = microbatches;
-    pair.alone.recipe.run.microbatches = microbatches;
+    struct rank *ranks[] = {&pair.together, &pair.alone};
+    for (int i = 0; i < 2; i++) {
+        ranks[i]->recipe.run.microbatches = microbatches;
+        ranks[i]->recipe.teacher.norm = ranks[i]->recipe.student.norm = norm;
+    }
     assert_int_equal(trainer_create(&t, &pair.together, stage, NULL), RETORT_OK);
     assert_int_equal(trainer_create(&alone, &pair.alone, stage, NULL), RETORT_OK);
     int64_t steps = sampler_steps(&t->sampler), differing = 0;
     assert_int_equal(steps, 9);
     assert_int_equal(sampler_step_size(&t->sampler, steps - 1), 16);
-    for (int64_t epoch = 0; epoch < 2; epoch++) {
+    for (int64_t epoch = 0; epoch < epochs; epoch++) {
         assert_int_equal(shard_begin_epoch(t->rank->train, &t->sampler, epoch), RETORT_OK);
         assert_int_equal(shard_begin_epoch(alone->rank->train, &alone->sampler, epoch), RETORT_OK);
-        if (epoch == 0)
-            assert_int_equal(shard_prefetch(t->rank->train, &t->sampler, 1), RETORT_OK);
+        if (epoch + 1 < epochs)
+            assert_int_equal(shard_prefetch(t->rank->train, &t->sampler, epoch + 1), RETORT_OK);
         for (int64_t step = 0; step < steps; step++) {
             differing += step_agrees(t, alone, epoch, step);
             assert_int_equal(shard_progress(t->rank->train), RETORT_OK);
         }
     }
-    assert_int_equal(differing, 2 * steps);
+    assert_int_equal(differing, epochs * steps);
     trainer_destroy(&t);
     trainer_destroy(&alone);
 }
@@ -293,14 +343,27 @@ static void epochs_agree(enum stage stage, int64_t microbatches)
 static void four_microbatches(void **state)
 {
     (void)state;
-    epochs_agree(STAGE_TEACHER, 4);
+    epochs_agree(STAGE_TEACHER, NORM_BATCH, 4, 2);
 }
 
 // A tree that is not balanced; one part of the last batch of 16 is empty.
 static void seventeen_microbatches(void **state)
 {
     (void)state;
-    epochs_agree(STAGE_BASELINE, 17);
+    epochs_agree(STAGE_BASELINE, NORM_BATCH, 17, 2);
+}
+
+// Side by side, with statistics of the whole batch.
+static void four_synced_microbatches(void **state)
+{
+    (void)state;
+    epochs_agree(STAGE_TEACHER, NORM_BATCH_SYNC, 4, 1);
+}
+
+static void seventeen_synced_microbatches(void **state)
+{
+    (void)state;
+    epochs_agree(STAGE_BASELINE, NORM_BATCH_SYNC, 17, 1);
 }
 
 int main(int argc, char **argv)
@@ -308,6 +371,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(four_microbatches),
         cmocka_unit_test(seventeen_microbatches),
+        cmocka_unit_test(four_synced_microbatches),
+        cmocka_unit_test(seventeen_synced_microbatches),
     };
     return pair_run_tests(argc, argv, tests, sizeof tests / sizeof tests[0]);
 }

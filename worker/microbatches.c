@@ -1,0 +1,168 @@
+#include "worker/microbatches.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+// ---- life
+
+static int create_buffers(struct microbatches *m)
+{
+    const struct microbatches_options *o = &m->options;
+    size_t held = (size_t)m->held, rows = (size_t)o->max_batch;
+    int rc = RETORT_OK;
+    m->inputs = calloc(held, sizeof(struct input *));
+    m->leaves = calloc((size_t)o->count, sizeof(void *));
+    m->samples = calloc((size_t)o->count, sizeof *m->samples);
+    m->sample_id = malloc(held * rows * sizeof *m->sample_id);
+    m->slot = malloc(rows * sizeof *m->slot);
+    TRY_ELSE(m->inputs && m->leaves && m->samples && m->sample_id && m->slot, RETORT_MEMORY,
+             "no memory for %d micro-batches of %d samples", m->held, o->max_batch);
+    for (int k = 0; k < m->held; k++)
+        TRY(input_create(&m->inputs[k], o->engine, &o->format, o->max_batch));
+    TRY(gradient_tree_init(&m->tree, o->engine, o->graph->total, o->count, o->gradients));
+    for (int k = 0; k < o->count; k++)
+        m->leaves[k] = gradient_tree_leaf(&m->tree, k);
+fail:
+    return rc;
+}
+
+static int sum_statistics(void *context, double *const *sums, int microbatches, size_t count);
+
+int microbatches_init(struct microbatches *m, const struct microbatches_options *options)
+{
+    struct batch_sum sum = {sum_statistics, m};
+    int rc = RETORT_OK;
+    CHECK(options->count > 0 && options->max_batch > 0);
+    *m = (struct microbatches){
+        .options = *options,
+        .whole = {options->engine, options->comm, options->deterministic},
+        .held = options->synced ? options->count : 1,
+    };
+    TRY(create_buffers(m));
+    if (options->synced)
+        TRY(network_group_create(&m->group, options->network, options->count, &sum));
+fail:
+    return rc;
+}
+
+void microbatches_free(struct microbatches *m)
+{
+    network_group_destroy(&m->group);
+    for (int k = 0; m->inputs && k < m->held; k++)
+        input_destroy(&m->inputs[k]);
+    gradient_tree_free(&m->tree);
+    free(m->inputs);
+    free(m->leaves);
+    free(m->samples);
+    free(m->sample_id);
+    free(m->slot);
+    *m = (struct microbatches){0};
+}
+
+size_t microbatches_memory(const struct microbatches *m)
+{
+    size_t bytes = m->group ? network_group_memory(m->group) : network_memory(m->options.network);
+    for (int k = 0; k < m->held; k++)
+        bytes += input_memory(m->inputs[k]);
+    return bytes;
+}
+
+// ---- where the time goes
+
+// Of the parts that run inside others.
+static double inner_seconds(const struct microbatches *m)
+{
+    return m->seconds[MICROBATCH_TREE] + m->seconds[MICROBATCH_STATISTICS];
+}
+
+// Runs `call` and adds its time, less what other parts took of it.
+#define TIMED(m, part, call)                                                                       \
+    do {                                                                                           \
+        double start_ = clock_seconds(), inner_ = inner_seconds(m);                                \
+        TRY(call);                                                                                 \
+        if ((m)->timed)                                                                            \
+            TRY(engine_synchronize((m)->options.engine));                                          \
+        (m)->seconds[part] += clock_seconds() - start_ - (inner_seconds(m) - inner_);              \
+    } while (0)
+
+static int sum_statistics(void *context, double *const *sums, int microbatches, size_t count)
+{
+    struct microbatches *m = context;
+    int rc = RETORT_OK;
+    TIMED(m, MICROBATCH_STATISTICS, whole_batch_sum(&m->whole, sums, microbatches, count));
+fail:
+    return rc;
+}
+
+static int add_range(void *context, int k, size_t begin, size_t end)
+{
+    struct microbatches *m = context;
+    int rc = RETORT_OK;
+    TIMED(m, MICROBATCH_TREE, gradient_tree_add(&m->tree, k, begin, end));
+fail:
+    return rc;
+}
+
+// ---- the step
+
+// Micro-batch k into the place `at` of those that are held.
+static int load(struct microbatches *m, const struct microbatch_step *s, int k, int at)
+{
+    struct picture_batch pictures = s->pictures;
+    int64_t *sample_id = m->sample_id + (int64_t)at * m->options.max_batch;
+    int rc = RETORT_OK;
+    TRY(s->samples(s->context, k, sample_id, m->slot, &m->samples[k]));
+    pictures.slot = m->slot;
+    pictures.sample_id = sample_id;
+    pictures.count = m->samples[k];
+    TIMED(m, MICROBATCH_AUGMENT, input_load(m->inputs[at], &pictures, NULL));
+fail:
+    return rc;
+}
+
+static int loss(struct microbatches *m, const struct microbatch_step *s, int k, int at,
+                struct network *network)
+{
+    struct loss_targets targets = s->targets;
+    int rc = RETORT_OK;
+    targets.sample_id = m->sample_id + (int64_t)at * m->options.max_batch;
+    targets.count = m->samples[k];
+    TIMED(m, MICROBATCH_LOSS, network_loss(network, &targets, &s->loss, s->scalars, s->sums));
+fail:
+    return rc;
+}
+
+static int one_by_one(struct microbatches *m, const struct microbatch_step *s)
+{
+    struct network *n = m->options.network;
+    int rc = RETORT_OK;
+    for (int k = 0; k < m->options.count; k++) {
+        TRY(load(m, s, k, 0));
+        TIMED(m, MICROBATCH_FORWARD, network_forward(n, m->inputs[0], FORWARD_TRAIN));
+        TRY(loss(m, s, k, 0, n));
+        TIMED(m, MICROBATCH_BACKWARD, network_backward(n, m->leaves[k], s->scalars, NULL));
+        TRY(add_range(m, k, 0, m->options.graph->total));
+    }
+fail:
+    return rc;
+}
+
+static int side_by_side(struct microbatches *m, const struct microbatch_step *s)
+{
+    const struct input *const *inputs = (const struct input *const *)m->inputs;
+    struct ready_callback ready = {add_range, m};
+    int rc = RETORT_OK;
+    for (int k = 0; k < m->held; k++)
+        TRY(load(m, s, k, k));
+    TIMED(m, MICROBATCH_FORWARD, network_group_forward(m->group, inputs));
+    for (int k = 0; k < m->held; k++)
+        TRY(loss(m, s, k, k, network_group_member(m->group, k)));
+    TIMED(m, MICROBATCH_BACKWARD, network_group_backward(m->group, m->leaves, s->scalars, &ready));
+fail:
+    return rc;
+}
+
+int microbatches_gradients(struct microbatches *m, const struct microbatch_step *step)
+{
+    return m->group ? side_by_side(m, step) : one_by_one(m, step);
+}
