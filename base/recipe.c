@@ -63,6 +63,16 @@ int recipe_set(struct recipe *r, const char *assignment)
     return RETORT_OK;
 }
 
+void recipe_get(const struct recipe *r, const char *path, char *out, size_t out_bytes)
+{
+    struct option_ref o;
+    char text[OPTION_TEXT_CAPACITY];
+    CHECK(option_find(path, &o));
+    option_text(&o, r, text);
+    CHECK(strlen(text) < out_bytes);
+    memcpy(out, text, strlen(text) + 1);
+}
+
 // Opens the sections of `path` that `before` was not in already.
 static void print_sections(FILE *out, const char *before, const char *path, int *depth)
 {

@@ -14,8 +14,9 @@ enum { OVERHEAD_BYTES = 1 << 16 };
 enum arena { ARENA_WEIGHTS, ARENA_EMA, ARENA_MOMENT1, ARENA_MOMENT2, ARENA_COUNT };
 static const char *const ARENA_NAMES[ARENA_COUNT] = {"/weights", "/ema", "/moment1", "/moment2"};
 
-enum text { TEXT_LAYOUT, TEXT_RECIPE, TEXT_DATASET, TEXT_CLASSES, TEXT_COUNT };
-static const char *const TEXT_NAMES[TEXT_COUNT] = {"layout", "recipe", "dataset", "classes"};
+enum text { TEXT_LAYOUT, TEXT_RECIPE, TEXT_DATASET, TEXT_CLASSES, TEXT_PICTURES, TEXT_COUNT };
+static const char *const TEXT_NAMES[TEXT_COUNT] = {"layout", "recipe", "dataset", "classes",
+                                                   "pictures"};
 
 static void **arena_of(struct checkpoint *c, enum arena a)
 {
@@ -25,7 +26,7 @@ static void **arena_of(struct checkpoint *c, enum arena a)
 
 static char **text_of(struct checkpoint *c, enum text t)
 {
-    char **all[TEXT_COUNT] = {&c->layout, &c->recipe, &c->dataset, &c->classes};
+    char **all[TEXT_COUNT] = {&c->layout, &c->recipe, &c->dataset, &c->classes, &c->pictures};
     return all[t];
 }
 
@@ -101,7 +102,8 @@ static int write_texts(hid_t file, struct checkpoint *c)
     TRY_ELSE(state, RETORT_MEMORY, "no memory for the state of a checkpoint");
     TRY(h5_write_text(file, "state", state));
     for (enum text t = 0; t < TEXT_COUNT; t++)
-        TRY(h5_write_text(file, TEXT_NAMES[t], *text_of(c, t)));
+        if (*text_of(c, t))
+            TRY(h5_write_text(file, TEXT_NAMES[t], *text_of(c, t)));
     TRY(h5_write_i64(file, "trainable", (int64_t)c->trainable));
     TRY(h5_write_text(file, "created_by", "retort"));
 fail:
@@ -133,17 +135,22 @@ fail:
     return rc;
 }
 
+int checkpoint_write_file(const char *path, const struct checkpoint *c)
+{
+    struct checkpoint borrowed = *c; // nothing of it changes
+    CHECK(c->weights && c->state && c->layout && c->recipe && c->dataset && c->classes);
+    int rc = check_finite(&borrowed, path);
+    return rc == RETORT_OK ? write_file(&borrowed, path) : rc;
+}
+
 int checkpoint_write(const char *folder, int64_t step, const struct checkpoint *c, int64_t keep)
 {
     int rc;
     char path[PATH_CAPACITY];
-    struct checkpoint borrowed = *c; // nothing of it changes
-    CHECK(c->weights && c->state && c->layout && c->recipe && c->dataset && c->classes);
     TRY(folder_create(folder));
     TRY(checkpoint_path(path, folder, step));
-    TRY(check_finite(&borrowed, path));
     checkpoint_sweep(folder);
-    TRY(write_file(&borrowed, path));
+    TRY(checkpoint_write_file(path, c));
     TRY(checkpoint_retain(folder, keep));
 fail:
     return rc;
@@ -188,7 +195,8 @@ static int read_texts(struct checkpoint *c, const struct h5file *f)
     char *state = NULL;
     json_error_t why;
     for (enum text t = 0; t < TEXT_COUNT; t++)
-        TRY(h5_read_text(f, f->id, TEXT_NAMES[t], text_of(c, t)));
+        if (t != TEXT_PICTURES || H5Aexists(f->id, TEXT_NAMES[t]) > 0)
+            TRY(h5_read_text(f, f->id, TEXT_NAMES[t], text_of(c, t)));
     TRY(h5_read_text(f, f->id, "state", &state));
     c->state = json_loads(state, 0, &why);
     TRY_ELSE(c->state, RETORT_INPUT, "%s: its state is no JSON: %s", f->path, why.text);

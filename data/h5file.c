@@ -242,6 +242,8 @@ static const char *kind_text(const char *kind)
         return "a file of logits";
     if (strcmp(kind, H5_KIND_CHECKPOINT) == 0)
         return "a checkpoint";
+    if (strcmp(kind, H5_KIND_EVAL_LOGITS) == 0)
+        return "the logits of an evaluation";
     return kind;
 }
 
@@ -263,6 +265,8 @@ static uint32_t newest_version(const char *kind)
         return H5_LOGITS_VERSION;
     if (strcmp(kind, H5_KIND_CHECKPOINT) == 0)
         return H5_CHECKPOINT_VERSION;
+    if (strcmp(kind, H5_KIND_EVAL_LOGITS) == 0)
+        return H5_EVAL_LOGITS_VERSION;
     return UINT32_MAX; // a kind of its caller's
 }
 

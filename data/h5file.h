@@ -19,9 +19,15 @@
 #define H5_KIND_DATASET "dataset"
 #define H5_KIND_LOGITS "logits"
 #define H5_KIND_CHECKPOINT "checkpoint"
+#define H5_KIND_EVAL_LOGITS "eval-logits"
 
 // The newest format of each kind that this program writes and reads.
-enum { H5_DATASET_VERSION = 1, H5_LOGITS_VERSION = 1, H5_CHECKPOINT_VERSION = 1 };
+enum {
+    H5_DATASET_VERSION = 1,
+    H5_LOGITS_VERSION = 1,
+    H5_CHECKPOINT_VERSION = 1,
+    H5_EVAL_LOGITS_VERSION = 1
+};
 
 struct h5file {
     hid_t id;                    // < 0 when closed

@@ -20,7 +20,7 @@ static const char ABOUT[] =
 
 struct arguments {
     int ranks, threads;
-    const char *data, *weights, *split, *stage, *device;
+    const char *data, *weights, *split, *stage, *device, *logits;
     bool json;
 };
 
@@ -37,6 +37,8 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
          THREADS_MAX},
         {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device, "what computes (default auto)",
          0, 0},
+        {"logits", OPTION_TEXT, "OUT.h5", &a->logits, "keep the logits of every picture there", 0,
+         0},
         {"json", OPTION_FLAG, NULL, &a->json, "print one JSON object", 0, 0},
     };
     const struct command_options options = {
@@ -98,9 +100,9 @@ static int check_is_ours(const char *path)
 static int start_eval(const struct arguments *a, const char *checkpoint, const char *data)
 {
     char threads[16];
-    const char *arguments[] = {"eval",     checkpoint, data,
-                               a->weights, a->split,   a->json ? "1" : "0",
-                               a->device,  threads,    NULL};
+    const char *arguments[] = {
+        "eval",    checkpoint, data,      a->weights, a->split, a->json ? "1" : "0",
+        a->device, threads,    a->logits, NULL};
     struct start start = {.ranks = a->ranks ? a->ranks : machine_cores(), .arguments = arguments};
     start.threads = a->threads ? a->threads : machine_cores() / start.ranks;
     if (start.threads < 1)
@@ -111,7 +113,7 @@ static int start_eval(const struct arguments *a, const char *checkpoint, const c
 
 int eval_main(int argc, char **argv)
 {
-    struct arguments a = {.weights = "raw", .split = "val", .device = "auto"};
+    struct arguments a = {.weights = "raw", .split = "val", .device = "auto", .logits = ""};
     char checkpoint[PATH_CAPACITY], data[PATH_CAPACITY];
     bool helped;
     int first, rc;

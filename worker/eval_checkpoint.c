@@ -4,66 +4,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "data/checkpoint.h"
 #include "worker/evaluate.h"
-
-struct evaluator {
-    struct graph *graph;
-    struct network *network;
-    struct input *input;
-    void *arena; // engine memory
-};
-
-// The recipe that trained it says what the network is; the checkpoint's own state, which one.
-static int describe(const struct checkpoint *c, struct network_recipe *out)
-{
-    struct recipe trained;
-    const char *stage_text = json_string_value(json_object_get(c->state, "stage"));
-    enum stage stage;
-    int rc = RETORT_OK;
-    TRY(recipe_from_text(&trained, "the checkpoint's recipe", c->recipe));
-    TRY(stage_parse(stage_text ? stage_text : "", &stage));
-    *out = *recipe_network(&trained, stage);
-fail:
-    return rc;
-}
-
-static int load(struct evaluator *v, struct rank *rank, const struct eval_request *q)
-{
-    struct checkpoint c = {0};
-    struct network_recipe recipe;
-    struct picture_format format = {.height = rank->dataset.height, .width = rank->dataset.width};
-    int rc = RETORT_OK;
-    memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
-    memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
-    TRY(checkpoint_read(&c, q->checkpoint, false));
-    TRY(describe(&c, &recipe));
-    TRY(trainer_graph(&v->graph, rank, &recipe));
-    TRY_ELSE(c.total == v->graph->total && c.real == engine_real(rank->engine), RETORT_INPUT,
-             "%s does not fit the classes or picture size of %s, or this engine", q->checkpoint,
-             q->data);
-    TRY_ELSE(!q->ema || c.ema, RETORT_INPUT, "%s has no EMA weights; use --weights raw",
-             q->checkpoint);
-    struct network_options options = {.max_batch = DATASET_BLOCK,
-                                      .plan = json_string_value(json_object_get(c.state, "plan"))};
-    size_t bytes = c.total * real_bytes(c.real);
-    v->arena = engine_alloc(rank->engine, bytes);
-    TRY_ELSE(v->arena, RETORT_MEMORY, "no memory for the weights");
-    TRY(engine_upload(rank->engine, v->arena, q->ema ? c.ema : c.weights, bytes));
-    TRY(network_create(&v->network, rank->engine, v->graph, &options));
-    TRY(input_create(&v->input, rank->engine, &format, DATASET_BLOCK));
-fail:
-    checkpoint_free(&c);
-    return rc;
-}
-
-static void unload(struct evaluator *v, struct rank *rank)
-{
-    network_destroy(&v->network);
-    input_destroy(&v->input);
-    engine_free(rank->engine, v->arena);
-    graph_destroy(&v->graph);
-}
+#include "worker/kept_logits.h"
+#include "worker/network_file.h"
 
 static void print_result(const struct eval_request *q, const struct evaluation *e)
 {
@@ -108,20 +51,36 @@ fail:
     return rc;
 }
 
+static int load(struct network_file *f, struct evaluator *v, const struct rank *rank,
+                const struct eval_request *q)
+{
+    int rc = network_file_read(f, q->checkpoint, &rank->dataset);
+    return rc == RETORT_OK ? evaluator_open(v, rank->engine, f, q->ema, q->checkpoint) : rc;
+}
+
 int eval_checkpoint(struct comm *comm, const struct eval_request *request, bool *agreed)
 {
     struct rank rank;
+    struct network_file file = {0};
     struct evaluator v = {0};
+    struct kept_logits kept = {0};
     struct evaluation result;
+    const bool keeps = request->logits[0] != '\0';
     int rc = RETORT_OK;
     TRY(open_rank(&rank, comm, request));
-    TRY_IN_TURN(&rank, load(&v, &rank, request));
-    TRY(evaluate(&result, &rank, rank.val, v.network, v.input, v.arena));
+    TRY_IN_TURN(&rank, load(&file, &v, &rank, request));
+    if (keeps)
+        TRY(kept_logits_open(&kept, &rank, request->logits, &file, request->split, request->ema));
+    TRY(evaluate(&result, &rank, rank.val, v.network, v.input, v.arena, keeps ? &kept : NULL));
+    if (keeps)
+        TRY(kept_logits_write(&kept, &rank));
     if (rank_is_first(&rank))
         print_result(request, &result);
 fail:
     *agreed = rank.agreed;
-    unload(&v, &rank);
+    kept_logits_close(&kept);
+    evaluator_close(&v, rank.engine);
+    network_file_free(&file);
     rank_close(&rank, rc);
     return rc;
 }

@@ -8,6 +8,7 @@
 
 struct eval_request {
     const char *checkpoint, *data, *device;
+    const char *logits; // a file to keep them in, or ""
     enum dataset_split split;
     bool ema; // the EMA weights in place of the raw ones
     bool as_json;

@@ -41,7 +41,7 @@ static void close_buffers(struct evaluator_buffers *b, struct engine *e)
 // Rows [row, row + count) of the split, count <= 128.
 static int evaluate_block(struct block_sums *out, struct evaluator_buffers *b, struct engine *e,
                           const struct shard *shard, struct network *net, struct input *input,
-                          int64_t row, int64_t count)
+                          int64_t row, int64_t count, struct kept_logits *kept)
 {
     int64_t held_first, held_last;
     double sums[LOSS_SUMS];
@@ -61,6 +61,9 @@ static int evaluate_block(struct block_sums *out, struct evaluator_buffers *b, s
     struct loss_spec spec = {.kind = DISTILL_NONE};
     TRY(input_load(input, &batch, NULL));
     TRY(network_forward(net, input, FORWARD_EVAL));
+    if (kept)
+        TRY(engine_download(e, kept->rows + (size_t)(row - held_first) * kept->row_bytes,
+                            network_logits(net), (size_t)count * kept->row_bytes));
     TRY(engine_zero(e, b->sums, sizeof sums));
     TRY(network_loss(net, &targets, &spec, b->scalars, b->sums));
     TRY(engine_download(e, sums, b->sums, sizeof sums));
@@ -76,7 +79,7 @@ static int64_t block_count(int64_t rows)
 
 // This rank's blocks into mine[], in order.
 static int evaluate_own(struct block_sums *mine, struct rank *rank, struct shard *shard,
-                        struct network *net, struct input *input)
+                        struct network *net, struct input *input, struct kept_logits *kept)
 {
     struct evaluator_buffers b = {0};
     int64_t first, last;
@@ -85,7 +88,7 @@ static int evaluate_own(struct block_sums *mine, struct rank *rank, struct shard
     TRY(open_buffers(&b, rank->engine, shard));
     for (int64_t row = first; row < last; row += DATASET_BLOCK) {
         int64_t count = last - row < DATASET_BLOCK ? last - row : DATASET_BLOCK;
-        TRY(evaluate_block(mine++, &b, rank->engine, shard, net, input, row, count));
+        TRY(evaluate_block(mine++, &b, rank->engine, shard, net, input, row, count, kept));
     }
 fail:
     close_buffers(&b, rank->engine);
@@ -114,7 +117,8 @@ static void add_blocks(struct evaluation *out, const struct block_sums *all, int
 }
 
 int evaluate(struct evaluation *out, struct rank *rank, struct shard *shard,
-             struct network *evaluator, struct input *input, const void *arena)
+             struct network *evaluator, struct input *input, const void *arena,
+             struct kept_logits *kept)
 {
     double start = clock_seconds();
     int size = comm_size(rank->comm), rc = RETORT_OK;
@@ -127,7 +131,7 @@ int evaluate(struct evaluation *out, struct rank *rank, struct shard *shard,
     CHECK(mine && all); // as agreed
     rc = network_set_weights(evaluator, arena);
     if (rc == RETORT_OK)
-        rc = evaluate_own(mine, rank, shard, evaluator, input);
+        rc = evaluate_own(mine, rank, shard, evaluator, input, kept);
     TRY(rank_agree(rank, rc));
     TRY(comm_allgather(rank->comm, mine, (size_t)stride * sizeof *mine, all));
     add_blocks(out, all, rows, size, stride);

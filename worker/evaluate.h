@@ -12,9 +12,19 @@ struct evaluation {
     double seconds;
 };
 
+// Logits that an evaluation keeps, of this rank's rows of the file (worker/kept_logits.h).
+struct kept_logits {
+    enum real_type real;
+    size_t row_bytes;   // of [classes]; 0 when not open
+    char *rows;         // owned, host: [rows of this rank, classes]
+    char *all;          // owned, rank 0: a round of all ranks
+    struct h5file file; // rank 0: under construction
+};
+
 // Collective. `evaluator` (forward only, DATASET_BLOCK samples) with the weights of an arena, on a
-// shard in file order; `labels` of the split in engine memory.
+// shard in file order; `kept` may be NULL.
 int evaluate(struct evaluation *out, struct rank *rank, struct shard *shard,
-             struct network *evaluator, struct input *input, const void *arena);
+             struct network *evaluator, struct input *input, const void *arena,
+             struct kept_logits *kept);
 // {"top1":…,"top5":…,"loss":…}
 json_t *evaluation_json(const struct evaluation *e);

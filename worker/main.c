@@ -39,7 +39,7 @@ static int main_run(struct comm *comm, int argc, char **argv, bool *agreed)
     return run_stages(comm, argv[2], device_of(device), stages, agreed);
 }
 
-// eval CHECKPOINT DATA raw|ema train|val JSON DEVICE THREADS
+// eval CHECKPOINT DATA raw|ema train|val JSON DEVICE THREADS LOGITS
 static int main_eval(struct comm *comm, char **argv, bool *agreed)
 {
     struct eval_request request = {
@@ -49,6 +49,7 @@ static int main_eval(struct comm *comm, char **argv, bool *agreed)
         .split = strcmp(argv[5], "train") == 0 ? SPLIT_TRAIN : SPLIT_VAL,
         .as_json = strcmp(argv[6], "1") == 0,
         .device = device_of(argv[7]),
+        .logits = argv[9],
     };
     int rc = whole_number(argv[8], &request.threads);
     return rc ? rc : eval_checkpoint(comm, &request, agreed);
@@ -58,7 +59,7 @@ static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
 {
     if (argc >= 3 && strcmp(argv[1], "run") == 0)
         return main_run(comm, argc, argv, agreed);
-    if (argc == 9 && strcmp(argv[1], "eval") == 0)
+    if (argc == 10 && strcmp(argv[1], "eval") == 0)
         return main_eval(comm, argv, agreed);
     if (argc == 10 && strcmp(argv[1], "bench") == 0)
         return bench_main(comm, argv + 2, agreed);

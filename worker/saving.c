@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "data/network_facts.h"
 
 void progress_state_free(struct progress_state *s)
 {
@@ -59,18 +60,18 @@ static char *layout_json(const struct graph *g)
     return text;
 }
 
-static char *classes_json(const struct dataset *d)
+static int describe_data(struct checkpoint *c, const struct dataset *d)
 {
-    json_t *list = json_array();
-    for (int c = 0; c < d->class_count; c++) {
-        char *name = NULL;
-        if (dataset_class_name(d, c, &name) == RETORT_OK)
-            json_array_append_new(list, json_string(name));
-        free(name);
-    }
-    char *text = json_dumps(list, JSON_COMPACT);
-    json_decref(list);
-    return text;
+    struct network_facts facts;
+    int rc = network_facts_of_dataset(&facts, d);
+    if (rc != RETORT_OK)
+        return rc;
+    c->pictures = network_facts_pictures(&facts);
+    c->classes = network_facts_classes(&facts);
+    c->dataset = strdup(d->fingerprint);
+    network_facts_free(&facts);
+    return c->pictures && c->classes && c->dataset ? RETORT_OK
+                                                   : FAIL(RETORT_MEMORY, "no memory for names");
 }
 
 // A host copy of an arena of engine memory; NULL for NULL.
@@ -98,11 +99,9 @@ static int collect_checkpoint(struct checkpoint *c, struct trainer *t,
     TRY(fetch_arena(t, &c->moment2, t->arenas.moment2, c->trainable));
     c->state = state_json(t, s, sums);
     c->layout = layout_json(t->graph);
-    c->classes = classes_json(&t->rank->dataset);
-    c->dataset = strdup(t->rank->dataset.fingerprint);
+    TRY(describe_data(c, &t->rank->dataset));
     TRY(recipe_to_text(&t->rank->recipe, &c->recipe));
-    TRY_ELSE(c->state && c->layout && c->classes && c->dataset, RETORT_MEMORY,
-             "no memory for a checkpoint");
+    TRY_ELSE(c->state && c->layout, RETORT_MEMORY, "no memory for a checkpoint");
 fail:
     return rc;
 }

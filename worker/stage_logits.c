@@ -52,16 +52,14 @@ int teacher_open(struct teacher *t, struct rank *rank)
     int rc = RETORT_OK;
     size_t bytes = 0;
     char *plan = NULL;
-    struct picture_format format = {.height = rank->dataset.height, .width = rank->dataset.width};
+    struct picture_format format;
     memset(t, 0, sizeof *t);
-    memcpy(format.mean, rank->dataset.mean, sizeof format.mean);
-    memcpy(format.deviation, rank->dataset.deviation, sizeof format.deviation);
     TRY_IN_TURN(rank, trainer_graph(&t->graph, rank, &rank->recipe.teacher));
     CHECK(t->graph); // as agreed
     bytes = t->graph->total * real_bytes(engine_real(rank->engine));
     t->arena = engine_alloc(rank->engine, bytes);
     TRY(rank_agree(rank, t->arena ? RETORT_OK : RETORT_MEMORY));
-    TRY_IN_TURN(rank, teacher_file_read(rank, t->graph, t->arena, t->checksum, &plan));
+    TRY_IN_TURN(rank, teacher_file_read(rank, t->graph, t->arena, t->checksum, &plan, &format));
     struct network_options options = {.max_batch = DATASET_BLOCK, .plan = plan};
     rc = network_create(&t->network, rank->engine, t->graph, &options);
     if (rc == RETORT_OK)

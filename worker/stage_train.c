@@ -275,10 +275,10 @@ static int end_epoch(struct training *w)
     bool averages = t->arenas.ema != NULL;
     int rc = RETORT_OK;
     watchdog_phase(rank->watchdog, "evaluation");
-    TRY(evaluate(&raw, rank, rank->val, t->evaluator, t->eval_input, t->arenas.weights));
+    TRY(evaluate(&raw, rank, rank->val, t->evaluator, t->eval_input, t->arenas.weights, NULL));
     TRY(check_evaluation(w, "raw", &raw));
     if (averages) {
-        TRY(evaluate(&ema, rank, rank->val, t->evaluator, t->eval_input, t->arenas.ema));
+        TRY(evaluate(&ema, rank, rank->val, t->evaluator, t->eval_input, t->arenas.ema, NULL));
         TRY(check_evaluation(w, "EMA", &ema));
     }
     TRY(record_epoch(w, &raw, averages ? &ema : NULL));

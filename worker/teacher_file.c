@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "data/checkpoint.h"
+#include "worker/network_file.h"
 #include "worker/trainer.h"
 
 static int teacher_path(char *out, const struct rank *rank)
@@ -22,8 +22,6 @@ static int check_fits(const struct checkpoint *c, const struct graph *g, const s
 {
     if (c->total != g->total || c->trainable != g->trainable)
         return FAIL(RETORT_INPUT, "%s holds another network than %s", path, g->arch);
-    if (c->real != engine_real(rank->engine))
-        return FAIL(RETORT_INPUT, "%s is of another precision than this run", path);
     if (rank->recipe.logits.weights == WEIGHTS_EMA && !c->ema)
         return FAIL(RETORT_INPUT, "%s has no EMA weights; set logits.weights: raw", path);
     if (!rank->recipe.teacher.from[0] && !json_is_true(json_object_get(c->state, "finished")))
@@ -32,8 +30,26 @@ static int check_fits(const struct checkpoint *c, const struct graph *g, const s
     return RETORT_OK;
 }
 
+// The pictures as the teacher was trained to see them: those of this run's size, normalised as the
+// checkpoint says where it does.
+static int read_format(struct picture_format *out, const struct checkpoint *c,
+                       const struct rank *rank, const char *path)
+{
+    struct network_facts facts;
+    int rc = c->pictures ? network_facts_of_checkpoint(&facts, c, path)
+                         : network_facts_of_dataset(&facts, &rank->dataset);
+    if (rc != RETORT_OK)
+        return rc;
+    *out = network_picture_format(&facts);
+    network_facts_free(&facts);
+    if (out->height == rank->dataset.height && out->width == rank->dataset.width)
+        return RETORT_OK;
+    return FAIL(RETORT_INPUT, "%s is for pictures of %d x %d, not %d x %d", path, out->width,
+                out->height, rank->dataset.width, rank->dataset.height);
+}
+
 int teacher_file_read(struct rank *rank, const struct graph *graph, void *arena, char checksum[33],
-                      char **plan)
+                      char **plan, struct picture_format *format)
 {
     char path[PATH_CAPACITY];
     struct checkpoint c = {0};
@@ -43,11 +59,12 @@ int teacher_file_read(struct rank *rank, const struct graph *graph, void *arena,
              path);
     TRY(checkpoint_read(&c, path, false));
     TRY(check_fits(&c, graph, rank, path));
+    TRY(read_format(format, &c, rank, path));
     const void *weights = rank->recipe.logits.weights == WEIGHTS_EMA ? c.ema : c.weights;
     checkpoint_arena_checksum(weights, c.total, c.real, checksum);
     const char *text = json_string_value(json_object_get(c.state, "plan"));
     *plan = text && text[0] ? strdup(text) : NULL;
-    TRY(engine_upload(rank->engine, arena, weights, c.total * real_bytes(c.real)));
+    TRY(network_upload(rank->engine, arena, weights, c.total, c.real, path));
 fail:
     checkpoint_free(&c);
     return rc;

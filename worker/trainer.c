@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "worker/network_file.h"
 #include "worker/plan.h"
 
 int stage_folder(char *out, const struct rank *rank, enum stage stage)
@@ -13,15 +14,8 @@ int stage_folder(char *out, const struct rank *rank, enum stage stage)
 
 int trainer_graph(struct graph **out, const struct rank *rank, const struct network_recipe *recipe)
 {
-    struct graph_options options = {
-        .channels = DATASET_CHANNELS,
-        .height = rank->dataset.height,
-        .width = rank->dataset.width,
-        .classes = rank->dataset.class_count,
-        .norm = recipe->norm,
-        .activation = recipe->activation,
-    };
-    return graph_create(out, recipe->arch, &options);
+    const struct dataset *d = &rank->dataset;
+    return network_graph(out, recipe, d->height, d->width, d->class_count);
 }
 
 void stage_view(const struct recipe *r, enum stage stage, int64_t epoch, enum random_domain *domain,

@@ -21,4 +21,5 @@ cd "$folder"
 "$retort" synth pictures --classes 3 --per-class 20 --val-per-class 4
 "$retort" pack pictures data.h5
 "$retort" run recipe.yaml --ranks 2 --threads 1 --device cpu --out run
+"$retort" eval run --ranks 2 --threads 1 --device cpu --logits run/val-logits.h5
 "$python" "$source/tests/data/formats_doc.py" "$source/docs/formats.md" data.h5 run

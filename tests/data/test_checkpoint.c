@@ -29,6 +29,7 @@ static char layout_text[] =
     "\"offset\":4000,\"count\":1000}]";
 static char recipe_text[] = "run: {seed: 1}\n# größer als nichts\n";
 static char dataset_text[] = "00112233445566778899aabbccddeeff";
+static char pictures_text[] = "{\"height\":64}";
 static char classes_text[] = "[\"goldfish, Carassius auratus\",\"bee\"]";
 
 // What a checkpoint of a step holds: every element says which step, arena and index it is of.
@@ -62,7 +63,8 @@ static struct checkpoint make_checkpoint(enum real_type real, int64_t step)
                                .layout = layout_text,
                                .recipe = recipe_text,
                                .dataset = dataset_text,
-                               .classes = classes_text};
+                               .classes = classes_text,
+                               .pictures = pictures_text};
 }
 
 static void drop_checkpoint(struct checkpoint *c) // its texts are not ours
@@ -106,6 +108,7 @@ static void check_content(const struct checkpoint *c, enum real_type real, int64
     assert_string_equal(c->recipe, recipe_text);
     assert_string_equal(c->dataset, dataset_text);
     assert_string_equal(c->classes, classes_text);
+    assert_string_equal(c->pictures, pictures_text);
 }
 
 // The newest whole checkpoint of the folder is `step`'s (-1: none), with its content.
@@ -146,6 +149,7 @@ static void test_weights_alone(void **state)
     struct scratch *s = *state;
     struct checkpoint c = make_checkpoint(REAL_F32, 5), got, bare = c;
     bare.ema = bare.moment1 = bare.moment2 = NULL;
+    bare.pictures = NULL; // as the first checkpoints
     assert_int_equal(checkpoint_write(s->folder, 5, &bare, 3), RETORT_OK);
     drop_checkpoint(&c);
     assert_int_equal(checkpoint_read(&got, scratch_path(s, "ckpt-000000005.h5"), false), RETORT_OK);
@@ -153,6 +157,7 @@ static void test_weights_alone(void **state)
     assert_null(got.ema);
     assert_null(got.moment1);
     assert_null(got.moment2);
+    assert_null(got.pictures);
     assert_int_equal(got.trainable, TRAINABLE);
     checkpoint_free(&got);
 }

@@ -28,6 +28,22 @@ raw=$(evaluate 2 raw val | loss)
 grep -A4 '"teacher": {' run/summary.json | grep -q "\"loss\": $raw" ||
     fail "the run recorded another loss than $raw"
 
+# The logits that are kept: the same file on any number of ranks, other weights another one.
+keep() { # OUT RANKS raw|ema
+    expect 0 "$retort" eval run --ranks "$2" --threads 1 --device "$device" --weights "$3" \
+        --logits "$1"
+    expect 0 "$retort" verify "$1"
+}
+keep one.h5 1 raw
+keep three.h5 3 raw
+cmp one.h5 three.h5 || fail "3 ranks keep other logits"
+keep ema.h5 2 ema
+if cmp -s one.h5 ema.h5; then fail "the average has the same logits"; fi
+expect 0 "$retort" inspect one.h5
+grep -q '/logits .*\[300,4\]' "$work/output" || fail "not every picture has its logits"
+expect 5 "$retort" eval run --ranks 2 --threads 1 --device "$device" --logits nowhere/one.h5
+one_error nowhere/one.h5
+
 # A checkpoint alone, with the data set named; and another data set gives another loss.
 expect 0 "$retort" eval run/teacher/last.h5 --data "$RETORT_DATA/shapes.h5" --ranks 1 --threads 1 \
     --device "$device" --json

@@ -46,7 +46,7 @@ static void assert_every_picture_once(struct trainer *t, struct trainer *alone, 
         add_picture(sums, alone, whole, labels, row);
     engine_free(e, labels);
     assert_int_equal(
-        evaluate(&together, t->rank, shard, t->evaluator, t->eval_input, t->arenas.weights),
+        evaluate(&together, t->rank, shard, t->evaluator, t->eval_input, t->arenas.weights, NULL),
         RETORT_OK);
     assert_int_equal(together.count, count);
     assert_int_equal(together.top1_count, (int64_t)sums[LOSS_TOP1]);
