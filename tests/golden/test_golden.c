@@ -49,7 +49,7 @@ static const char *path_of(const char *kind, const char *name, const char *set)
 
 // ---- the network of the file
 
-static struct graph *golden_graph(void)
+static struct graph *golden_graph(int64_t norm)
 {
     char arch[32];
     hsize_t dims[4];
@@ -63,8 +63,7 @@ static struct graph *golden_graph(void)
                                     .height = (int)dims[1],
                                     .width = (int)dims[2],
                                     .classes = (int)golden_number(golden.file, "/", "classes"),
-                                    .norm =
-                                        strcmp(golden.norm, "batch") == 0 ? NORM_BATCH : NORM_NONE,
+                                    .norm = norm,
                                     .activation = ACTIVATION_RELU};
     golden_text(golden.file, "arch", arch, sizeof(arch));
     OK(graph_create(&g, arch, &options));
@@ -120,7 +119,7 @@ static int open_golden(void **state)
     struct golden *t = &golden;
     (void)state;
     t->file = golden_open(t->arch);
-    struct graph *g = golden_graph();
+    struct graph *g = golden_graph(strcmp(t->norm, "batch") == 0 ? NORM_BATCH : NORM_NONE);
     const struct bench_options options = {
         .device = t->limits->device, .threads = 1, .max_batch = BATCH};
     check_layout(g);
@@ -166,14 +165,14 @@ static void start(void)
     OK(engine_zero(t->b.engine, t->arenas.moment2, bytes));
 }
 
-static void load_rows(const int64_t *rows, int count)
+static void load_rows(struct input *input, const int64_t *rows, int count)
 {
     struct picture_batch batch = {.pixels = golden.pixels,
                                   .slot = rows,
                                   .sample_id = rows,
                                   .count = count,
                                   .augment = AUGMENT_NONE};
-    OK(input_load(golden.input, &batch, NULL));
+    OK(input_load(input, &batch, NULL));
 }
 
 // The gradients of one step's batch, in micro-batches, and its mean losses.
@@ -192,7 +191,7 @@ static void batch_gradients(int step, const double *parts, size_t part_count,
     for (size_t k = 0; k < part_count; k++) {
         struct loss_targets targets = {
             .labels = t->labels, .teacher = t->teacher, .sample_id = first, .count = (int)parts[k]};
-        load_rows(first, targets.count);
+        load_rows(t->input, first, targets.count);
         OK(network_forward(b->network, t->input, FORWARD_TRAIN));
         OK(network_loss(b->network, &targets, loss, &b->scalars, sums));
         OK(network_backward(b->network, b->gradient_arena, &b->scalars, NULL));
@@ -283,7 +282,7 @@ static void logits_are_pytorchs(void **state)
     (void)state;
     const int64_t rows[BATCH] = {0, 1, 2, 3, 4, 5, 6, 7};
     start();
-    load_rows(rows, BATCH);
+    load_rows(golden.input, rows, BATCH);
     check_logits(FORWARD_TRAIN, "logits_train");
     check_logits(FORWARD_EVAL, "logits_eval");
 }
@@ -307,6 +306,82 @@ static void gradients_are_pytorchs(void **state)
         print_message("%s: gradients at most %.2g apart\n", name, worst);
     }
 }
+
+// ---- batch_sync
+
+static int add_parts(void *context, double *const *sums, int microbatches, size_t count)
+{
+    (void)context;
+    for (int k = 1; k < microbatches; k++)
+        OK(engine_add(golden.b.engine, sums[0], sums[k], count, REAL_F64));
+    return RETORT_OK;
+}
+
+// The gradients of the first batch, in two micro-batches side by side, and its mean losses.
+static void synced_gradients(struct network_group *group, struct input *const *inputs,
+                             const struct loss_spec *loss, double *losses)
+{
+    static const int64_t rows[BATCH] = {0, 1, 2, 3, 4, 5, 6, 7};
+    static const int counts[MAX_PARTS] = {3, 5};
+    struct golden *t = &golden;
+    void *arenas[MAX_PARTS] = {t->arenas.gradients, t->arenas.moment1};
+    struct step_scalars scalars = {.inverse_batch = 1.0 / BATCH};
+    double sums[LOSS_SUMS] = {0};
+    for (int k = 0; k < MAX_PARTS; k++)
+        load_rows(inputs[k], k == 0 ? rows : rows + counts[0], counts[k]);
+    OK(network_group_forward(group, (const struct input *const *)inputs));
+    for (int k = 0; k < MAX_PARTS; k++) {
+        struct loss_targets targets = {.labels = t->labels,
+                                       .teacher = t->teacher,
+                                       .sample_id = k == 0 ? rows : rows + counts[0],
+                                       .count = counts[k]};
+        OK(network_loss(network_group_member(group, k), &targets, loss, &scalars, sums));
+    }
+    OK(network_group_backward(group, arenas, &scalars, NULL));
+    OK(engine_add(t->b.engine, arenas[0], arenas[1], t->b.graph->total, engine_real(t->b.engine)));
+    for (int i = 0; i <= LOSS_KD; i++)
+        losses[i] = sums[i] / BATCH;
+}
+
+// Two micro-batches have the statistics and gradients of PyTorch's BatchNorm over all samples.
+static void batch_sync_in_two_parts_is_pytorchs_batchnorm(void **state)
+{
+    struct golden *t = &golden;
+    struct graph *g;
+    struct network *n;
+    struct network_group *group;
+    struct input *inputs[MAX_PARTS];
+    struct picture_format format = {.height = t->b.graph->nodes[0].height,
+                                    .width = t->b.graph->nodes[0].width};
+    struct network_options options = {.max_batch = BATCH, .training = true};
+    struct batch_sum whole = {add_parts, NULL};
+    struct loss_spec loss = loss_of(path_of("loss", "kd_smooth", ""));
+    double losses[3], expected[3];
+    (void)state;
+    golden_read(t->file, "/mean", H5T_NATIVE_DOUBLE, format.mean, 3);
+    golden_read(t->file, "/deviation", H5T_NATIVE_DOUBLE, format.deviation, 3);
+    g = golden_graph(strcmp(t->norm, "batch") == 0 ? NORM_BATCH_SYNC : NORM_NONE);
+    OK(network_create(&n, t->b.engine, g, &options));
+    OK(network_group_create(&group, n, MAX_PARTS, &whole));
+    for (int k = 0; k < MAX_PARTS; k++)
+        OK(input_create(&inputs[k], t->b.engine, &format, BATCH));
+    start();
+    OK(network_set_weights(n, t->b.arena));
+    synced_gradients(group, inputs, &loss, losses);
+    golden_read(t->file, path_of("loss", "kd_smooth", "losses"), H5T_NATIVE_DOUBLE, expected, 3);
+    check_losses("in two parts", losses, expected);
+    double worst =
+        check_arena("in two parts", t->arenas.gradients, path_of("loss", "kd_smooth", "gradients"),
+                    NULL, t->limits->gradients);
+    print_message("batch_sync in two parts: gradients at most %.2g apart\n", worst);
+    network_group_destroy(&group);
+    network_destroy(&n);
+    for (int k = 0; k < MAX_PARTS; k++)
+        input_destroy(&inputs[k]);
+    graph_destroy(&g);
+}
+
+// ---- training
 
 // Ten steps as the run's attributes say.
 static void train(const char *name)
@@ -357,6 +432,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_pytorchs),
         cmocka_unit_test(gradients_are_pytorchs),
+        cmocka_unit_test(batch_sync_in_two_parts_is_pytorchs_batchnorm),
         cmocka_unit_test(ten_steps_are_pytorchs),
     };
     int failed = 0;
