@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "comm/rank_state.h"
 #include "tests/worker/pair.h"
 
 enum { MICROBATCHES_MOST = 17, BATCH = 18 };
@@ -340,6 +341,20 @@ static void epochs_agree(enum stage stage, int64_t norm, int64_t microbatches, i
     trainer_destroy(&alone);
 }
 
+// What the watchdog would say: the last collectives of a step are backward's sums of statistics.
+static void assert_statistics_are_named(void)
+{
+    char folder[PATH_CAPACITY];
+    struct rank_state s;
+    int named = 0;
+    assert_int_equal(path_join(folder, pair.together.folder, "ranks"), RETORT_OK);
+    assert_int_equal(state_read(&s, folder, comm_rank(pair.all)), RETORT_OK);
+    for (int i = 0; i < STATE_RECORDS; i++)
+        named += strcmp(s.records[i].name, "statistics all-reduce") == 0;
+    assert_int_equal(named, STATE_RECORDS - 1);
+    assert_string_equal(state_latest(&s)->name, "all-reduce");
+}
+
 static void four_microbatches(void **state)
 {
     (void)state;
@@ -358,6 +373,7 @@ static void four_synced_microbatches(void **state)
 {
     (void)state;
     epochs_agree(STAGE_TEACHER, NORM_BATCH_SYNC, 4, 1);
+    assert_statistics_are_named();
 }
 
 static void seventeen_synced_microbatches(void **state)
