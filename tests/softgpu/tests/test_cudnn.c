@@ -1,0 +1,681 @@
+// cuDNN's graphs against loops written out here; what it refuses; what plans differ in.
+
+#include "graphs.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { N = 2, C = 3, H = 7, W = 6, K = 4, R = 3, P = 4, Q = 3 }; // stride 2, padding 1 and 1
+enum { X_COUNT = N * C * H * W, F_COUNT = K * C * R * R, Y_COUNT = N * K * P * Q };
+static const cudnnDataType_t F32 = CUDNN_DATA_FLOAT, BF16 = CUDNN_DATA_BFLOAT16,
+                             F16 = CUDNN_DATA_HALF;
+
+static int reset(void **state)
+{
+    (void)state;
+    softgpu_reset();
+    return 0;
+}
+
+static int tidy(void **state)
+{
+    (void)state;
+    descs_free();
+    return 0;
+}
+
+// Whole numbers of [-4, 4]: their sums are exact in whatever order.
+static float *whole(int count, unsigned seed)
+{
+    float *v = malloc((size_t)count * sizeof(*v));
+    for (int i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        v[i] = (float)(int)(seed >> 24) / 28.45f;
+        v[i] = rintf(v[i]) - 4.0f;
+    }
+    return v;
+}
+
+static uint16_t bf16_of(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static float bf16_value(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float v;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+// To and from the device as f32 or bf16.
+static void *put(const float *v, int count, cudnnDataType_t type)
+{
+    if (type == F32)
+        return device_new(v, (size_t)count * sizeof(*v));
+    uint16_t *h = malloc((size_t)count * sizeof(*h));
+    for (int i = 0; i < count; i++)
+        h[i] = bf16_of(v[i]);
+    void *d = device_new(h, (size_t)count * sizeof(*h));
+    free(h);
+    return d;
+}
+
+static void check(const char *what, const void *device, cudnnDataType_t type, const float *expected,
+                  int count)
+{
+    float *v = malloc((size_t)count * sizeof(*v));
+    uint16_t *h = malloc((size_t)count * sizeof(*h));
+    device_get(type == F32 ? (void *)v : h, device, (size_t)count * (type == F32 ? 4 : 2));
+    for (int i = 0; i < count; i++) {
+        float got = type == F32 ? v[i] : bf16_value(h[i]);
+        if (got != expected[i])
+            fail_msg("%s: element %d is %g, not %g", what, i, (double)got, (double)expected[i]);
+    }
+    free(v);
+    free(h);
+}
+
+// ---- loops, everything in NHWC; filters [K, R, S, C]
+
+struct conv {
+    int stride, pre, dilation;
+};
+
+// Calls term(x index, filter index, y index) for every product of the convolution.
+static void conv_terms(struct conv f, void (*term)(void *, int, int, int), void *context)
+{
+    for (int n = 0; n < N; n++)
+        for (int p = 0; p < P; p++)
+            for (int q = 0; q < Q; q++)
+                for (int k = 0; k < K; k++)
+                    for (int i = 0; i < R * R * C; i++) {
+                        int r = i / (R * C), s = i / C % R, c = i % C;
+                        int h = p * f.stride - f.pre + r * f.dilation;
+                        int w = q * f.stride - f.pre + s * f.dilation;
+                        if (h >= 0 && h < H && w >= 0 && w < W)
+                            term(context, ((n * H + h) * W + w) * C + c, k * R * R * C + i,
+                                 ((n * P + p) * Q + q) * K + k);
+                    }
+}
+
+struct sums {
+    const float *a, *b;
+    float *out;
+    int which; // 0: y += x f, 1: dx += dy f, 2: df += x dy
+};
+
+static void add_term(void *context, int x, int f, int y)
+{
+    struct sums *s = context;
+    if (s->which == 0)
+        s->out[y] += s->a[x] * s->b[f];
+    if (s->which == 1)
+        s->out[x] += s->a[y] * s->b[f];
+    if (s->which == 2)
+        s->out[f] += s->a[x] * s->b[y];
+}
+
+static float *conv_loops(struct conv f, int which, const float *a, const float *b)
+{
+    float *out = calloc(1000, sizeof(*out));
+    struct sums s = {a, b, out, which};
+    conv_terms(f, add_term, &s);
+    return out;
+}
+
+// ---- tests
+
+static void convolutions_and_their_gradients(void **unused)
+{
+    (void)unused;
+    // 7 rows: (7 + 1 + 1 - 3) / 2 + 1 = 4; dilation 2: (7 + 2 + 2 - 5) / 2 + 1 = 4
+    const struct conv kinds[2] = {{2, 1, 1}, {2, 2, 2}};
+    const int64_t ids[3] = {1, 2, 3};
+    for (int kind = 0; kind < 2; kind++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            cudnnDataType_t type = bf16 ? BF16 : F32;
+            struct conv f = kinds[kind];
+            float *x = whole(X_COUNT, 1), *w = whole(F_COUNT, 2), *dy = whole(Y_COUNT, 3);
+            desc_t conv = convolution(f.stride, f.pre, f.pre, f.dilation);
+            desc_t xd = tensor4(1, type, N, C, H, W), wd = tensor4(2, type, K, C, R, R);
+            desc_t yd = tensor4(3, type, N, K, P, Q), op;
+            void *dev[3] = {put(x, X_COUNT, type), put(w, F_COUNT, type), put(dy, Y_COUNT, type)};
+            float *y = conv_loops(f, 0, x, w), *dx = conv_loops(f, 1, dy, w);
+            float *dw = conv_loops(f, 2, x, dy);
+
+            op = conv_data(conv, wd, yd, xd);
+            graph_run(graph_of(1, &op), 3, ids, dev);
+            check("data gradient", dev[0], type, dx, X_COUNT);
+            OK(cudaMemcpy(dev[0], put(x, X_COUNT, type), X_COUNT * (bf16 ? 2 : 4),
+                          cudaMemcpyDeviceToDevice));
+
+            op = conv_filter(conv, xd, yd, wd); // 2 dw + w
+            graph_run(graph_of(1, &op), 3, ids, dev);
+            for (int i = 0; i < F_COUNT; i++)
+                dw[i] = bf16 ? bf16_value(bf16_of(2.0f * dw[i] + w[i])) : 2.0f * dw[i] + w[i];
+            check("filter gradient", dev[1], type, dw, F_COUNT);
+            OK(cudaMemcpy(dev[1], put(w, F_COUNT, type), F_COUNT * (bf16 ? 2 : 4),
+                          cudaMemcpyDeviceToDevice));
+
+            op = conv_forward(conv, xd, wd, yd);
+            graph_run(graph_of(1, &op), 3, ids, dev);
+            for (int i = 0; bf16 && i < Y_COUNT; i++)
+                y[i] = bf16_value(bf16_of(y[i]));
+            check("forward", dev[2], type, y, Y_COUNT);
+            free(x), free(w), free(dy), free(y), free(dx), free(dw);
+            descs_free();
+        }
+}
+
+static void paddings_differ_before_and_after(void **unused)
+{
+    (void)unused;
+    // [1, 2, 3] padded by 1 before and 0 after, window 3 of ones, stride 1: 3, 6
+    const float x[9] = {1, 2, 3, 1, 2, 3, 1, 2, 3}, w[9] = {0, 0, 0, 1, 1, 1, 0, 0, 0};
+    const float expected[4] = {3, 6, 3, 6};
+    const int64_t ids[3] = {1, 2, 3};
+    void *dev[3] = {put(x, 9, F32), put(w, 9, F32), device_new(NULL, 16)};
+    desc_t op = conv_forward(convolution(1, 1, 0, 1), tensor4(1, F32, 1, 1, 3, 3),
+                             tensor4(2, F32, 1, 1, 3, 3), tensor4(3, F32, 1, 1, 2, 2));
+    graph_run(graph_of(1, &op), 3, ids, dev);
+    check("uneven padding", dev[2], F32, expected, 4);
+}
+
+// scale-bias-relu -> conv -> sums: what lies between is virtual, and rounded to bf16.
+static void fused_graphs_round_what_is_virtual(void **unused)
+{
+    (void)unused;
+    const struct conv f = {2, 1, 1};
+    const float scale[C] = {0.3f, -1.7f, 1.1f}, bias[C] = {0.1f, 0.2f, -0.3f};
+    float *x = whole(X_COUNT, 4), *w = whole(F_COUNT, 5), between[X_COUNT];
+    for (int i = 0; i < X_COUNT; i++) {
+        float scaled = bf16_value(bf16_of(x[i] * scale[i % C]));
+        float moved = bf16_value(bf16_of(scaled + bias[i % C]));
+        between[i] = moved > 0.0f ? moved : 0.0f;
+    }
+    float *y = conv_loops(f, 0, between, w), sum[K] = {0}, square[K] = {0};
+    desc_t xd = tensor4(1, BF16, N, C, H, W), wd = tensor4(2, BF16, K, C, R, R);
+    desc_t yd = tensor4(3 | VIRTUAL, F32, N, K, P, Q), sd = tensor4(4, F32, 1, C, 1, 1);
+    desc_t bd = tensor4(5, F32, 1, C, 1, 1), scaled = tensor4(6 | VIRTUAL, BF16, N, C, H, W);
+    desc_t moved = tensor4(7 | VIRTUAL, BF16, N, C, H, W);
+    desc_t live = tensor4(8 | VIRTUAL, BF16, N, C, H, W);
+    desc_t ops[5] = {
+        // The last one first: graphs are sorted.
+        genstats(yd, tensor4(9, F32, 1, K, 1, 1), tensor4(10, F32, 1, K, 1, 1)),
+        pointwise(CUDNN_POINTWISE_MUL, xd, sd, scaled),
+        pointwise(CUDNN_POINTWISE_ADD, scaled, bd, moved),
+        pointwise(CUDNN_POINTWISE_RELU_FWD, moved, NULL, live),
+        conv_forward(convolution(f.stride, f.pre, f.pre, 1), live, wd, yd),
+    };
+    const int64_t ids[6] = {1, 2, 4, 5, 9, 10};
+    void *dev[6] = {put(x, X_COUNT, BF16), put(w, F_COUNT, BF16), put(scale, C, F32),
+                    put(bias, C, F32),     device_new(NULL, 64),  device_new(NULL, 64)};
+    graph_run(graph_of(5, ops), 6, ids, dev);
+    float sums[K], squares[K];
+    device_get(sums, dev[4], sizeof(sums));
+    device_get(squares, dev[5], sizeof(squares));
+    for (int i = 0; i < Y_COUNT; i++) {
+        sum[i % K] += y[i];
+        square[i % K] += y[i] * y[i];
+    }
+    for (int k = 0; k < K; k++) {
+        assert_true(fabsf(sums[k] - sum[k]) <= 1e-5f * fabsf(square[k]));
+        assert_true(fabsf(squares[k] - square[k]) <= 1e-5f * fabsf(square[k]));
+    }
+    free(x), free(w), free(y);
+}
+
+// data gradient -> drelu -> the two sums of BatchNorm's backward
+static void backward_graphs_reduce(void **unused)
+{
+    (void)unused;
+    const struct conv f = {2, 1, 1};
+    float *z = whole(X_COUNT, 6), *w = whole(F_COUNT, 7), *dy = whole(Y_COUNT, 8);
+    float *dx = conv_loops(f, 1, dy, w), sum[C] = {0}, product[C] = {0};
+    for (int i = 0; i < X_COUNT; i++) {
+        dx[i] = z[i] > 0.0f ? dx[i] : 0.0f;
+        sum[i % C] += dx[i];
+        product[i % C] += dx[i] * z[i];
+    }
+    desc_t zd = tensor4(1, BF16, N, C, H, W), wd = tensor4(2, BF16, K, C, R, R);
+    desc_t yd = tensor4(3, BF16, N, K, P, Q), before = tensor4(4 | VIRTUAL, F32, N, C, H, W);
+    desc_t after = tensor4(5, F32, N, C, H, W), times = tensor4(6 | VIRTUAL, F32, N, C, H, W);
+    desc_t ops[5] = {
+        conv_data(convolution(f.stride, f.pre, f.pre, 1), wd, yd, before),
+        pointwise(CUDNN_POINTWISE_RELU_BWD, before, zd, after),
+        pointwise(CUDNN_POINTWISE_MUL, after, zd, times),
+        reduction(CUDNN_REDUCE_TENSOR_ADD, after, tensor4(7, F32, 1, C, 1, 1)),
+        reduction(CUDNN_REDUCE_TENSOR_ADD, times, tensor4(8, F32, 1, C, 1, 1)),
+    };
+    const int64_t ids[6] = {1, 2, 3, 5, 7, 8};
+    void *dev[6] = {put(z, X_COUNT, BF16),         put(w, F_COUNT, BF16), put(dy, Y_COUNT, BF16),
+                    device_new(NULL, X_COUNT * 4), device_new(NULL, 64),  device_new(NULL, 64)};
+    graph_run(graph_of(5, ops), 6, ids, dev);
+    check("drelu", dev[3], F32, dx, X_COUNT);
+    check("sum", dev[4], F32, sum, C);
+    check("sum of products", dev[5], F32, product, C);
+    free(z), free(w), free(dy), free(dx);
+}
+
+static void reductions_of_every_kind(void **unused)
+{
+    (void)unused;
+    const float x[6] = {1, -5, 2, 0, 3, -2}; // [1, 2 rows, 3]
+    const struct {
+        cudnnReduceTensorOp_t kind;
+        float rows[2];
+    } cases[] = {
+        {CUDNN_REDUCE_TENSOR_ADD, {-2, 1}},  {CUDNN_REDUCE_TENSOR_AVG, {-2 / 3.0f, 1 / 3.0f}},
+        {CUDNN_REDUCE_TENSOR_MIN, {-5, -2}}, {CUDNN_REDUCE_TENSOR_MAX, {2, 3}},
+        {CUDNN_REDUCE_TENSOR_AMAX, {5, 3}},  {CUDNN_REDUCE_TENSOR_NORM1, {8, 5}}};
+    const int64_t ids[2] = {1, 2};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        void *dev[2] = {put(x, 6, F32), device_new(NULL, 8)};
+        desc_t op = reduction(cases[i].kind, tensor3(1, F32, 1, 2, 3), tensor3(2, F32, 1, 2, 1));
+        graph_run(graph_of(1, &op), 2, ids, dev);
+        check("reduction", dev[1], F32, cases[i].rows, 2);
+    }
+}
+
+// relu(A B + bias), the batch of B repeated.
+static void matmuls(void **unused)
+{
+    (void)unused;
+    enum { BATCH = 2, ROWS = 3, INNER = 5, COLUMNS = 4 };
+    float *a = whole(BATCH * ROWS * INNER, 9), *b = whole(INNER * COLUMNS, 10);
+    const float bias[COLUMNS] = {1, -2, 3, -4};
+    float expected[BATCH * ROWS * COLUMNS];
+    for (int i = 0; i < BATCH * ROWS * COLUMNS; i++) {
+        float sum = bias[i % COLUMNS];
+        for (int k = 0; k < INNER; k++)
+            sum += a[i / COLUMNS * INNER + k] * b[k * COLUMNS + i % COLUMNS];
+        expected[i] = sum > 0 ? sum : 0;
+    }
+    desc_t product = tensor3(4 | VIRTUAL, F32, BATCH, ROWS, COLUMNS);
+    desc_t sum = tensor3(5 | VIRTUAL, F32, BATCH, ROWS, COLUMNS);
+    desc_t ops[3] = {
+        matmul(tensor3(1, BF16, BATCH, ROWS, INNER), tensor3(2, BF16, 1, INNER, COLUMNS), product),
+        pointwise(CUDNN_POINTWISE_ADD, product, tensor3(3, F32, 1, 1, COLUMNS), sum),
+        pointwise(CUDNN_POINTWISE_RELU_FWD, sum, NULL, tensor3(6, F32, BATCH, ROWS, COLUMNS))};
+    const int64_t ids[4] = {1, 2, 3, 6};
+    void *dev[4] = {put(a, BATCH * ROWS * INNER, BF16), put(b, INNER * COLUMNS, BF16),
+                    put(bias, COLUMNS, F32), device_new(NULL, sizeof(expected))};
+    graph_run(graph_of(3, ops), 4, ids, dev);
+    check("matmul", dev[3], F32, expected, BATCH * ROWS * COLUMNS);
+    free(a), free(b);
+}
+
+static void average_pools(void **unused)
+{
+    (void)unused;
+    // 3 x 3 of one channel, windows of 2, stride 2, padding 1: corners, edges, centre
+    const float x[9] = {4, 8, 12, 16, 20, 24, 28, 32, 36};
+    const float with[4] = {1, 5, 11, 28}, without[4] = {4, 10, 22, 28};
+    const float dy[4] = {4, 8, 12, 16};
+    const float dx[9] = {1, 2, 2, 3, 4, 4, 3, 4, 4}; // each in one window, a quarter of it
+    const int64_t ids[2] = {1, 2};
+    void *dev[2] = {put(x, 9, F32), device_new(NULL, 16)};
+    desc_t xd = tensor4(1, F32, 1, 1, 3, 3), yd = tensor4(2, F32, 1, 1, 2, 2);
+    desc_t op = pool_forward(CUDNN_RESAMPLE_AVGPOOL_INCLUDE_PADDING, 2, 2, 1, xd, yd);
+    graph_run(graph_of(1, &op), 2, ids, dev);
+    check("pool with padding", dev[1], F32, with, 4);
+    op = pool_forward(CUDNN_RESAMPLE_AVGPOOL_EXCLUDE_PADDING, 2, 2, 1, xd, yd);
+    graph_run(graph_of(1, &op), 2, ids, dev);
+    check("pool without padding", dev[1], F32, without, 4);
+    OK(cudaMemcpy(dev[1], dy, sizeof(dy), cudaMemcpyHostToDevice));
+    op = pool_backward(CUDNN_RESAMPLE_AVGPOOL_INCLUDE_PADDING, 2, 2, 1, yd, xd);
+    graph_run(graph_of(1, &op), 2, ids, dev);
+    check("pool backward", dev[0], F32, dx, 9);
+}
+
+static void values_round_to_the_declared_type(void **unused)
+{
+    (void)unused;
+    // ties of bf16 go to even; f16 has 11 bits and ends at 65504
+    const float x[4] = {1.00390625f, 1.01171875f, 3.0e38f, -65519.0f};
+    const float bf16[4] = {1.0f, 1.015625f, 226.0f * 0x1p120f, -65536.0f};
+    const uint16_t f16[4] = {0x3c04, 0x3c0c, 0x7c00, 0xfbff};
+    const int64_t ids[3] = {1, 2, 3};
+    void *dev[3] = {put(x, 4, F32), device_new(NULL, 8), device_new(NULL, 8)};
+    desc_t xd = tensor3(1, F32, 1, 1, 4);
+    desc_t ops[2] = {pointwise(CUDNN_POINTWISE_IDENTITY, xd, NULL, tensor3(2, BF16, 1, 1, 4)),
+                     pointwise(CUDNN_POINTWISE_IDENTITY, xd, NULL, tensor3(3, F16, 1, 1, 4))};
+    uint16_t got[4];
+    graph_run(graph_of(2, ops), 3, ids, dev);
+    check("bf16", dev[1], BF16, bf16, 4);
+    device_get(got, dev[2], sizeof(got));
+    assert_memory_equal(got, f16, sizeof(got));
+}
+
+// ---- refusals
+
+#define REFUSED(call, code, words)                                                                 \
+    do {                                                                                           \
+        char said[512];                                                                            \
+        assert_int_equal((call), (code));                                                          \
+        cudnnGetLastErrorString(said, sizeof(said));                                               \
+        if (strstr(said, (words)) == NULL)                                                         \
+            fail_msg("\"%s\" does not say \"%s\"", said, (words));                                 \
+    } while (0)
+
+static void descriptors_refuse(void **unused)
+{
+    (void)unused;
+    desc_t d = desc_new(CUDNN_BACKEND_TENSOR_DESCRIPTOR), other;
+    const int64_t dims[4] = {1, 2, 3, 0}, one = 1;
+    float f = 1.0f;
+    REFUSED(
+        cudnnBackendSetAttribute(d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &one),
+        CUDNN_STATUS_BAD_PARAM, "have no attribute");
+    REFUSED(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_VECTOR_COUNT, CUDNN_TYPE_INT64, 1, &one),
+            CUDNN_STATUS_BAD_PARAM, "have no attribute");
+    REFUSED(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_FLOAT, 1, &f),
+            CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE, "takes type");
+    REFUSED(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 2, dims),
+            CUDNN_STATUS_BAD_PARAM, "elements");
+    REFUSED(cudnnBackendFinalize(d), CUDNN_STATUS_BAD_PARAM, "is missing");
+    set_enum(d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, F32);
+    set_ints(d, CUDNN_ATTR_TENSOR_DIMENSIONS, 4, dims);
+    set_ints(d, CUDNN_ATTR_TENSOR_STRIDES, 4, dims);
+    set_ints(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, 1, &one);
+    set_ints(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 1, dims + 2);
+    REFUSED(cudnnBackendFinalize(d), CUDNN_STATUS_BAD_PARAM, "dimension 3 is 0");
+    other = desc_new(CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
+    REFUSED(cudnnBackendSetAttribute(other, CUDNN_ATTR_OPERATION_GENSTATS_XDESC,
+                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &d),
+            CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "not finalized");
+    d = tensor3(1, F32, 1, 1, 1);
+    REFUSED(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &one),
+            CUDNN_STATUS_BAD_PARAM, "finalized already");
+    REFUSED(cudnnBackendCreateDescriptor(CUDNN_BACKEND_RNG_DESCRIPTOR, &other),
+            CUDNN_STATUS_NOT_SUPPORTED, "not known here");
+}
+
+// Attributes of an operation without its last finalize.
+static desc_t conv_unfinished(desc_t x, desc_t w, desc_t y)
+{
+    desc_t d = desc_new(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+    set_desc(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution(2, 1, 1, 1));
+    set_desc(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x);
+    set_desc(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, w);
+    set_desc(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, y);
+    return d;
+}
+
+static desc_t graph_unfinished(int count, const desc_t *ops)
+{
+    desc_t d = desc_new(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    set_descs(d, CUDNN_ATTR_OPERATIONGRAPH_OPS, count, ops);
+    return d;
+}
+
+static void graphs_refuse(void **unused)
+{
+    (void)unused;
+    desc_t x = tensor4(1, F32, N, C, H, W), w = tensor4(2, F32, K, C, R, R);
+    desc_t y = tensor4(3, F32, N, K, P, Q), a = tensor3(4 | VIRTUAL, F32, 1, 1, 4);
+    desc_t b = tensor3(5 | VIRTUAL, F32, 1, 1, 4), out = tensor3(6, F32, 1, 1, 4);
+    REFUSED(cudnnBackendFinalize(conv_unfinished(x, w, x)), CUDNN_STATUS_BAD_PARAM,
+            "convolution: the tensors do not fit");
+    DNN(cudnnBackendFinalize(conv_unfinished(x, w, y)));
+    desc_t op = pointwise(CUDNN_POINTWISE_IDENTITY, a, NULL, out);
+    REFUSED(cudnnBackendFinalize(graph_unfinished(1, &op)), CUDNN_STATUS_BAD_PARAM,
+            "virtual tensor 4 is read");
+    desc_t ring[2] = {pointwise(CUDNN_POINTWISE_IDENTITY, a, NULL, b),
+                      pointwise(CUDNN_POINTWISE_IDENTITY, b, NULL, a)};
+    REFUSED(cudnnBackendFinalize(graph_unfinished(2, ring)), CUDNN_STATUS_BAD_PARAM,
+            "wait for each other");
+    desc_t twice[2] = {pointwise(CUDNN_POINTWISE_IDENTITY, out, NULL, b),
+                       pointwise(CUDNN_POINTWISE_NEG, out, NULL, b)};
+    REFUSED(cudnnBackendFinalize(graph_unfinished(2, twice)),
+            CUDNN_STATUS_BAD_PARAM_DUPLICATED_ENTRIES, "written twice");
+}
+
+// A graph of one addition: 3 = 1 + 2, four values each.
+static desc_t addition(void)
+{
+    desc_t op = pointwise(CUDNN_POINTWISE_ADD, tensor3(1, F32, 1, 1, 4), tensor3(2, F32, 1, 1, 4),
+                          tensor3(3, F32, 1, 1, 4));
+    return graph_of(1, &op);
+}
+
+static void execution_refuses(void **unused)
+{
+    (void)unused;
+    const int64_t ids[3] = {1, 2, 3};
+    const float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    float *d = put(x, 8, F32);
+    void *right[3] = {d, d, d + 4}, *crooked[3] = {d, d + 1, d + 4}, *outside[3] = {d, d, d + 8};
+    desc_t plan = finalized(plan_on(addition(), 0, 0)), hungry;
+    cudnnHandle_t handle;
+    DNN(cudnnCreate(&handle));
+    DNN(cudnnBackendExecute(handle, plan, pack_of(3, ids, right, NULL)));
+    REFUSED(cudnnBackendExecute(handle, plan, pack_of(2, ids, right, NULL)),
+            CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "no pointer for tensor 3");
+    REFUSED(cudnnBackendExecute(handle, plan, pack_of(3, ids, crooked, NULL)),
+            CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "tensor 2 is not aligned to 16 bytes");
+    hungry = finalized(plan_on(addition(), 1, 2));
+    REFUSED(cudnnBackendExecute(handle, hungry, pack_of(3, ids, right, NULL)),
+            CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "needs a workspace");
+    softgpu_inject("cudnnBackendExecute", 1, CUDNN_STATUS_EXECUTION_FAILED);
+    assert_int_equal(cudnnBackendExecute(handle, plan, pack_of(3, ids, right, NULL)),
+                     CUDNN_STATUS_EXECUTION_FAILED);
+    (void)cudnnBackendExecute(handle, hungry, pack_of(3, ids, right, d));
+    expect_fault(cudaErrorIllegalAddress, "cudnnBackendExecute: workspace", NULL);
+    d = put(x, 8, F32);
+    outside[0] = outside[1] = d, outside[2] = d + 8;
+    (void)cudnnBackendExecute(handle, plan, pack_of(3, ids, outside, NULL));
+    expect_fault(cudaErrorIllegalAddress, "cudnnBackendExecute: tensor 3", NULL);
+    DNN(cudnnDestroy(handle));
+}
+
+// ---- plans
+
+static int offered(desc_t graph, int mode, desc_t configs[8])
+{
+    int64_t count;
+    desc_t heuristics = desc_new(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    set_desc(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
+    set_enum(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, mode);
+    for (int i = 0; i < 8; i++)
+        configs[i] = desc_new(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    DNN(cudnnBackendGetAttribute(finalized(heuristics), CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, 8, &count, configs));
+    return (int)count;
+}
+
+static int64_t engine_of(desc_t config, int *note)
+{
+    int64_t index, count;
+    desc_t engine = desc_new(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    int notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    DNN(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 1, &count, &engine));
+    DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1,
+                                 &count, &index));
+    DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                 CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count,
+                                 notes));
+    *note = count > 0 ? notes[count - 1] : -1;
+    return index;
+}
+
+static int64_t knob_of(desc_t config)
+{
+    int64_t count, value = 0;
+    desc_t choice = desc_new(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    DNN(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES,
+                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &choice));
+    if (count > 0)
+        DNN(cudnnBackendGetAttribute(choice, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1,
+                                     &count, &value));
+    return value;
+}
+
+static void heuristics_offer_good_and_bad(void **unused)
+{
+    (void)unused;
+    const struct {
+        int mode, count, index[3], knob[3], note[3];
+    } expected[] = {
+        {CUDNN_HEUR_MODE_A,
+         3,
+         {2, 1, 4},
+         {0, 2, 0},
+         {-1, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC}},
+        {CUDNN_HEUR_MODE_B,
+         3,
+         {4, 3, 1},
+         {0, 0, 4},
+         {CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC, -1, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS}},
+        {CUDNN_HEUR_MODE_FALLBACK, 1, {0}, {0}, {-1}},
+    };
+    const int64_t workspaces[5] = {0, 16 << 20, 0, 1 << 30, 16 << 20};
+    desc_t graph = addition(), configs[8];
+    for (int m = 0; m < 3; m++) {
+        assert_int_equal(offered(graph, expected[m].mode, configs), expected[m].count);
+        for (int i = 0; i < expected[m].count; i++) {
+            int note;
+            int64_t index = engine_of(configs[i], &note), bytes, count;
+            assert_int_equal(index, expected[m].index[i]);
+            assert_int_equal(note, expected[m].note[i]);
+            assert_int_equal(knob_of(configs[i]), expected[m].knob[i]);
+            desc_t plan = desc_new(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+            set_desc(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configs[i]);
+            if (index == 2) {
+                REFUSED(cudnnBackendFinalize(plan), CUDNN_STATUS_NOT_SUPPORTED, "engine 2");
+                continue;
+            }
+            DNN(cudnnBackendGetAttribute(finalized(plan), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
+                                         CUDNN_TYPE_INT64, 1, &count, &bytes));
+            assert_int_equal(bytes, workspaces[index]);
+        }
+    }
+    REFUSED(cudnnBackendFinalize(plan_on(graph, 0, 2)), CUDNN_STATUS_BAD_PARAM, "has no knob");
+}
+
+// The sum of 500 values by engine and knob.
+static float summed(int64_t engine, int64_t knob)
+{
+    enum { COUNT = 500 };
+    static float x[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        x[i] = 1.0f / (float)(i + 3);
+    const int64_t ids[2] = {1, 2};
+    void *dev[2] = {put(x, COUNT, F32), device_new(NULL, 16)};
+    void *workspace = device_new(NULL, 16 << 20);
+    desc_t op =
+        reduction(CUDNN_REDUCE_TENSOR_ADD, tensor3(1, F32, 1, 1, COUNT), tensor3(2, F32, 1, 1, 1));
+    cudnnHandle_t handle;
+    float sum;
+    DNN(cudnnCreate(&handle));
+    DNN(cudnnBackendExecute(handle, finalized(plan_on(graph_of(1, &op), engine, knob)),
+                            pack_of(2, ids, dev, workspace)));
+    DNN(cudnnDestroy(handle));
+    device_get(&sum, dev[1], sizeof(sum));
+    softgpu_reset();
+    return sum;
+}
+
+static void plans_differ_in_bits(void **unused)
+{
+    (void)unused;
+    assert_true(summed(0, 0) == summed(0, 0));
+    assert_true(summed(1, 2) == summed(1, 2));
+    assert_true(summed(0, 0) != summed(1, 2));
+    assert_true(summed(1, 2) != summed(1, 4));
+    assert_true(summed(4, 0) != summed(4, 0));
+    assert_true(fabsf(summed(0, 0) - summed(4, 0)) < 1e-4f);
+}
+
+// Engine 1 takes f32 operands of products as tensor cores do: 10 bits of fraction.
+static void products_of_f32_may_be_rounded(void **unused)
+{
+    (void)unused;
+    const float x[1] = {1.0f + 1.0f / 4096}, one[1] = {1.0f};
+    const int64_t ids[3] = {1, 2, 3};
+    void *dev[3] = {put(x, 1, F32), put(one, 1, F32), device_new(NULL, 16)};
+    desc_t op =
+        matmul(tensor3(1, F32, 1, 1, 1), tensor3(2, F32, 1, 1, 1), tensor3(3, F32, 1, 1, 1));
+    desc_t graph = graph_of(1, &op);
+    cudnnHandle_t handle;
+    graph_run(graph, 3, ids, dev);
+    check("f32", dev[2], F32, x, 1);
+    DNN(cudnnCreate(&handle));
+    DNN(cudnnBackendExecute(handle, finalized(plan_on(graph, 1, 1)),
+                            pack_of(3, ids, dev, device_new(NULL, 16 << 20))));
+    DNN(cudnnDestroy(handle));
+    check("tf32", dev[2], F32, one, 1);
+}
+
+// Children may be destroyed, by-value tensors are read at once, and plans are captured.
+static void plans_run_in_graphs(void **unused)
+{
+    (void)unused;
+    const float x[4] = {1, 2, 3, 4};
+    float host = 10.0f, out[4];
+    desc_t xd = tensor3(1, F32, 1, 1, 4), yd = tensor3(3, F32, 1, 1, 4), plan, pack;
+    desc_t op = pointwise(CUDNN_POINTWISE_ADD, xd, tensor3(2 | BY_VALUE, F32, 1, 1, 1), yd);
+    const int64_t ids[3] = {1, 2, 3};
+    void *dev[3] = {put(x, 4, F32), &host, NULL};
+    cudnnHandle_t handle;
+    cudaStream_t s;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    dev[2] = dev[0]; // in place
+    plan = finalized(plan_on(graph_of(1, &op), 0, 0));
+    pack = pack_of(3, ids, dev, NULL);
+    OK(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+    DNN(cudnnCreate(&handle));
+    DNN(cudnnSetStream(handle, s));
+    softgpu_set_policy(SOFTGPU_LAZY, 0);
+    OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
+    DNN(cudnnBackendExecute(handle, plan, pack));
+    OK(cudaStreamEndCapture(s, &graph));
+    OK(cudaGraphInstantiate(&exec, graph, 0));
+    descs_free();
+    host = 1000.0f;
+    for (int i = 0; i < 2; i++)
+        OK(cudaGraphLaunch(exec, s));
+    device_get(out, dev[0], sizeof(out));
+    for (int i = 0; i < 4; i++)
+        assert_true(out[i] == x[i] + 20.0f);
+    OK(cudaGraphExecDestroy(exec));
+    OK(cudaGraphDestroy(graph));
+    OK(cudaStreamDestroy(s));
+    DNN(cudnnDestroy(handle));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, reset, tidy)
+
+static int tidy_faults(void **state)
+{
+    descs_free();
+    return end_on_faults(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(convolutions_and_their_gradients),
+        TEST(paddings_differ_before_and_after),
+        TEST(fused_graphs_round_what_is_virtual),
+        TEST(backward_graphs_reduce),
+        TEST(reductions_of_every_kind),
+        TEST(matmuls),
+        TEST(average_pools),
+        TEST(values_round_to_the_declared_type),
+        TEST(descriptors_refuse),
+        TEST(graphs_refuse),
+        cmocka_unit_test_setup_teardown(execution_refuses, keep_faults, tidy_faults),
+        TEST(heuristics_offer_good_and_bad),
+        TEST(plans_differ_in_bits),
+        TEST(products_of_f32_may_be_rounded),
+        TEST(plans_run_in_graphs),
+    };
+    return cmocka_run_group_tests_name("softgpu cuDNN", tests, NULL, NULL);
+}
