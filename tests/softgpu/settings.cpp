@@ -64,6 +64,24 @@ void read_injections()
     }
 }
 
+void read_misbehaviour()
+{
+    const char *value = getenv("SOFTGPU_NCCL");
+    int nth = 0, ms = 0;
+    softgpu_misbehaviour kind = SOFTGPU_BEHAVES;
+    if (value == nullptr)
+        kind = SOFTGPU_BEHAVES;
+    else if (sscanf(value, "hang:%d", &nth) == 1)
+        kind = SOFTGPU_HANGS;
+    else if (sscanf(value, "fail:%d", &nth) == 1)
+        kind = SOFTGPU_FAILS;
+    else if (sscanf(value, "slow:%d:%d", &nth, &ms) == 2)
+        kind = SOFTGPU_SLOW;
+    else
+        refuse("SOFTGPU_NCCL", value);
+    softgpu_nccl_misbehave(kind, nth, ms);
+}
+
 } // namespace
 
 void settings_read()
@@ -78,6 +96,7 @@ void settings_read()
     settings.devices = static_cast<int>(read_number("SOFTGPU_DEVICES", 1));
     memory_set_limit(read_number("SOFTGPU_MEMORY", 2ull << 30));
     read_injections();
+    read_misbehaviour();
 }
 
 namespace

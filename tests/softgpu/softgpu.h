@@ -7,6 +7,7 @@
 //   SOFTGPU_MEMORY   bytes of device memory (default 2 GiB)
 //   SOFTGPU_DEVICES  number of devices (default 1); all are the same memory
 //   SOFTGPU_RACES    0: do not look for races (default 1)
+//   SOFTGPU_NCCL     hang:NTH | fail:NTH | slow:NTH:MS  what this rank does wrong, see below
 //   SOFTGPU_INJECT   CALL:NTH:CODE, comma separated: the NTH call of CALL (from 1) returns CODE
 //
 // Misuse (a race, an access out of bounds, a host access to device memory, …) prints one line and
@@ -36,6 +37,12 @@ void softgpu_set_memory(size_t bytes);
 void softgpu_set_races(bool on);
 // The nth call (from 1, counted from now) of `call` ("cudaMalloc") returns `code` and does nothing.
 void softgpu_inject(const char *call, int nth, int code);
+
+// How this rank's NCCL operations go wrong, from its nth (from 1) on: it never takes part any more
+// (hang); it does not either, has an asynchronous error, and the others see ncclRemoteError (fail);
+// or it takes part `ms` late, once (slow).
+enum softgpu_misbehaviour { SOFTGPU_BEHAVES, SOFTGPU_HANGS, SOFTGPU_FAILS, SOFTGPU_SLOW };
+void softgpu_nccl_misbehave(enum softgpu_misbehaviour kind, int nth, int ms);
 
 // keep: misuse does not end the process but is kept here and becomes a sticky CUDA error, as on
 // hardware. softgpu_fault is the first one's line since then, "" when there was none.

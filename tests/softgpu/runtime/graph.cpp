@@ -84,7 +84,7 @@ cudaError_t graph_launch(CUgraphExec_st *exec, cudaStream_t stream)
         for (int index : node.needs)
             needs.push_back(nodes[index]);
         // To the random policy each is a stream of its own: branches run ahead and behind.
-        nodes.push_back(work_queue(node.operation, needs, &node));
+        nodes.push_back(serial_queue(node.operation, needs, &node));
     }
     nodes.insert(nodes.end(), before.begin(), before.end());
     stream->tail = work_queue(operation("cudaGraphLaunch", [] {}), nodes, stream);
@@ -106,8 +106,14 @@ cudaError_t capture_add(cudaStream_t stream, Operation operation)
     if (capture.broken != cudaSuccess)
         return capture.broken;
     int index = static_cast<int>(capture.nodes.size());
-    std::vector<int> &tail = capture.tails[stream];
-    capture.nodes.push_back({std::move(operation), tail});
+    std::vector<int> &tail = capture.tails[stream], needs = tail;
+    if (operation.serial != nullptr) {
+        auto [it, first] = capture.serial.insert({operation.serial, index});
+        if (!first)
+            needs.push_back(it->second);
+        it->second = index;
+    }
+    capture.nodes.push_back({std::move(operation), needs});
     tail = {index};
     return cudaSuccess;
 }

@@ -11,6 +11,7 @@ namespace
 
 std::set<cudaStream_t> streams;
 std::set<cudaEvent_t> events;
+std::map<const void *, NodeRef> serial_last; // by communicator
 CUstream_st legacy = {true, 0, nullptr, nullptr};
 
 // The event stands for operations of a capture: the stream joins it.
@@ -124,12 +125,24 @@ cudaError_t submit(cudaStream_t given, Operation operation)
         for (cudaStream_t other : streams)
             if (other->blocking && other->capture)
                 return capture_break(*other->capture, cudaErrorStreamCaptureImplicit);
-    stream->tail = work_queue(std::move(operation), stream_needs(stream), stream);
+    stream->tail = serial_queue(std::move(operation), stream_needs(stream), stream);
     return cudaSuccess;
+}
+
+NodeRef serial_queue(Operation operation, NodeRefs needs, const void *stream)
+{
+    const void *key = operation.serial;
+    if (key == nullptr)
+        return work_queue(std::move(operation), std::move(needs), stream);
+    needs.push_back(serial_last[key]);
+    NodeRef node = work_queue(std::move(operation), std::move(needs), stream);
+    serial_last[key] = node;
+    return node;
 }
 
 void streams_reset()
 {
+    serial_last.clear();
     legacy.tail = nullptr;
     for (cudaStream_t stream : streams) {
         stream->tail = nullptr;

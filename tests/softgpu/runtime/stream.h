@@ -21,6 +21,7 @@ struct GraphNode {
 struct Capture {
     std::vector<GraphNode> nodes;
     std::map<cudaStream_t, std::vector<int>> tails;
+    std::map<const void *, int> serial; // the last operation of each communicator
     cudaStream_t origin;
     cudaStreamCaptureMode mode;
     cudaError_t broken = cudaSuccess; // cudaErrorStreamCaptureInvalidated once it is useless
@@ -35,6 +36,8 @@ cudaStream_t stream_resolve(cudaStream_t stream);
 cudaStream_t stream_legacy();
 // What the stream's next operation waits for.
 NodeRefs stream_needs(cudaStream_t stream);
+// Queues the operation after `needs`, and after the last one of its communicator.
+NodeRef serial_queue(Operation operation, NodeRefs needs, const void *stream);
 // An API call on a stream that exists.
 cudaError_t with_stream(const char *name, cudaStream_t given,
                         const std::function<cudaError_t(cudaStream_t)> &body);

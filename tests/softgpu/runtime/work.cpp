@@ -132,6 +132,7 @@ NodeRef work_queue(Operation operation, NodeRefs needs, const void *stream)
     auto node = std::make_shared<Node>();
     node->operation = std::move(operation);
     node->stream = stream;
+    node->queued_ms = clock_ms();
     for (NodeRef &need : needs)
         if (need && !need->done)
             node->needs.push_back(std::move(need));
@@ -168,6 +169,18 @@ NodeRefs work_all()
     return {pending.begin(), pending.end()};
 }
 
+void work_remote(double older_than_ms)
+{
+    double now = clock_ms();
+    NodeRefs due;
+    for (const NodeRef &node : pending)
+        if (node->operation.remote && now - node->queued_ms >= older_than_ms)
+            due.push_back(node);
+    want(due);
+    if (!due.empty())
+        run_some([](const Node &node) { return node.wanted; }, INT32_MAX);
+}
+
 void work_drop()
 {
     pending.clear();
@@ -194,6 +207,12 @@ cudaError_t api(const char *name, const std::function<cudaError_t()> &body)
     if (rc != cudaSuccess && rc != cudaErrorNotReady)
         last_error = rc;
     return rc;
+}
+
+void locked(const std::function<void()> &body)
+{
+    std::lock_guard<std::mutex> lock(mutex);
+    body();
 }
 
 cudaError_t last_error_take(bool clear)

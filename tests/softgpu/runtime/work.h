@@ -20,7 +20,9 @@ using Step = std::function<bool()>;
 struct Operation {
     std::string what; // "cudaMemcpyAsync", for messages
     std::function<Step()> start;
-    bool outside = false; // host code: device memory stays closed
+    bool outside = false;         // host code: device memory stays closed
+    bool remote = false;          // others wait for it: it runs soon, whatever the policy
+    const void *serial = nullptr; // operations of one communicator follow each other
 };
 // An operation that is done when it has run.
 Operation operation(const char *what, std::function<void()> run);
@@ -31,7 +33,7 @@ struct Node {
     Step step;                                // once started
     const void *stream;
     bool done = false, wanted = false;
-    double done_ms = 0.0; // when, for cudaEventElapsedTime
+    double queued_ms = 0.0, done_ms = 0.0; // when
 };
 using NodeRef = std::shared_ptr<Node>;
 using NodeRefs = std::vector<NodeRef>;
@@ -43,6 +45,8 @@ void work_finish(const NodeRefs &targets);
 // Runs at most one operation that these need; whether they are done.
 bool work_poll(const NodeRefs &targets);
 NodeRefs work_all(); // whatever has not run
+// Runs what remote operations need that were queued so long ago.
+void work_remote(double older_than_ms);
 // Forgets all queued work.
 void work_drop();
 double clock_ms();
@@ -51,5 +55,7 @@ double clock_ms();
 // keeping the calling thread's last error.
 cudaError_t api(const char *name, const std::function<cudaError_t()> &body);
 cudaError_t last_error_take(bool clear);
+// One thing at a time, without the errors.
+void locked(const std::function<void()> &body);
 
 } // namespace softgpu
