@@ -78,7 +78,7 @@ int comm_agree(struct comm *c, int code)
 
 bool comm_any(struct comm *c, bool value)
 {
-    return allreduce_max(c, "any", value) != 0;
+    return allreduce_max(c, "vote", value) != 0;
 }
 
 int comm_barrier(struct comm *c)

@@ -16,7 +16,8 @@ struct comm_request; // opaque: an exchange in flight
 
 // A single process.
 int comm_self_create(struct comm **out);
-// MPI_COMM_WORLD; initialises MPI (FUNNELED, errors returned). Only in retort-worker.
+// MPI_COMM_WORLD; initialises MPI (FUNNELED, errors returned) and names this rank to the logger.
+// Only in retort-worker.
 int comm_mpi_create(struct comm **out);
 // Collective. Takes NULL. Finalises MPI for the mpi kind.
 void comm_destroy(struct comm **p);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "comm/mpi_comm.h"
 
 int mpi_failed(int code, const char *call)
@@ -273,6 +274,7 @@ int comm_mpi_create(struct comm **out)
     m->world = m->background = MPI_COMM_NULL;
     TRY(start_mpi());
     TRY(find_ranks(m)); // the duplicates inherit the error handler
+    log_set_rank(m->base.rank, m->base.size, m->base.host);
     TRY(tree_window_init(&m->window, m->base.size));
     *out = &m->base;
     return RETORT_OK;

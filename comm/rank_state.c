@@ -75,8 +75,8 @@ __attribute__((format(printf, 3, 4))) static void put(char *text, enum line line
 
 static void put_record(char *text, int slot, const struct state_record *r)
 {
-    put(text, (enum line)(LINE_RECORDS + slot), "%lld %llu %.6f %.6f %s", (long long)r->number,
-        (unsigned long long)r->bytes, r->entered_s, r->left_s, r->name);
+    put(text, (enum line)(LINE_RECORDS + slot), "%lld %lld %llu %.3f %.3f %s", (long long)r->number,
+        (long long)r->step, (unsigned long long)r->bytes, r->entered_s, r->left_s, r->name);
 }
 
 static void put_changing(char *text, const struct rank_state *s)
@@ -98,7 +98,7 @@ static void put_all(char *text, const struct rank_state *s)
     put(text, LINE_PID, "%lld", (long long)s->pid);
     put_changing(text, s);
     put(text, LINE_ALIVE, "%.6f", s->alive_s);
-    put(text, LINE_LEGEND, "number, bytes, entered, left (0: inside), name");
+    put(text, LINE_LEGEND, "number, step, bytes, entered, left (0: inside), name");
     for (int i = 0; i < STATE_RECORDS; i++)
         put_record(text, i, &s->records[i]);
     put(text, LINE_GENERATION_AGAIN, "%lld", (long long)s->generation);
@@ -205,6 +205,7 @@ static void get_record(struct state_record *r, const char *text, enum line line)
     char value[LINE_BYTES], *rest = value;
     get(value, sizeof value, text, line);
     r->number = strtoll(rest, &rest, 10);
+    r->step = strtoll(rest, &rest, 10);
     r->bytes = strtoull(rest, &rest, 10);
     r->entered_s = strtod(rest, &rest);
     r->left_s = strtod(rest, &rest);
@@ -284,6 +285,20 @@ void record_describe(const struct state_record *r, char *out, size_t out_bytes)
         snprintf(out, out_bytes, "%s", r->name);
 }
 
+void state_history(const struct rank_state *s, char *out, size_t out_bytes)
+{
+    const int64_t oldest = s->latest > STATE_RECORDS ? s->latest - STATE_RECORDS : 0;
+    size_t used = 0;
+    out[0] = '\0';
+    for (int64_t i = s->latest - 2; i >= oldest; i--) {
+        char what[64];
+        record_describe(&s->records[i % STATE_RECORDS], what, sizeof what);
+        if (used + strlen(what) + sizeof ", " > out_bytes)
+            return;
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", used ? ", " : "", what);
+    }
+}
+
 void state_place(const struct rank_state *s, char *out, size_t out_bytes)
 {
     const char *phase = s->phase[0] ? s->phase : "start";
@@ -303,9 +318,8 @@ void state_describe(const struct rank_state *s, char *out, size_t out_bytes)
         return;
     }
     record_describe(r, what, sizeof what);
-    const double last_s = fmax(s->alive_s, s->changed_s);
-    format_duration(state_inside(s) ? last_s - r->entered_s : last_s - r->left_s, time,
-                    sizeof time);
+    const double since_s = state_inside(s) ? r->entered_s : r->left_s; // rounded, perhaps up
+    format_duration(fmax(fmax(s->alive_s, s->changed_s) - since_s, 0.0), time, sizeof time);
     snprintf(out, out_bytes, "%s, %s %s for %s", place, state_inside(s) ? "in" : "after", what,
              time);
 }

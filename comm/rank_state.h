@@ -14,6 +14,7 @@ enum { STATE_RECORDS = 8, STATE_NAME = 24, STATE_HOST = 64, STATE_PHASE = 48 };
 
 struct state_record {
     int64_t number; // the how-manieth collective of the rank; 0: a wait that is not counted
+    int64_t step;   // of the rank when it entered; -1: none yet
     uint64_t bytes;
     double entered_s, left_s; // of the wall clock; left_s = 0: still inside
     char name[STATE_NAME];
@@ -55,6 +56,9 @@ const struct state_record *state_latest(const struct rank_state *s);
 bool state_inside(const struct rank_state *s);
 // "student step 412, in all-reduce of 7.5 MB for 2.1 s"
 void state_describe(const struct rank_state *s, char *out, size_t out_bytes);
+// "all-reduce of 7.5 MB, agreement of 4 B": the records before the latest, the last of them first,
+// as far as they are kept and fit; "" when there are none.
+void state_history(const struct rank_state *s, char *out, size_t out_bytes);
 // "all-reduce of 7.5 MB"
 void record_describe(const struct state_record *r, char *out, size_t out_bytes);
 // "student step 412"

@@ -47,11 +47,18 @@ __attribute__((format(printf, 2, 3))) static void append(char message[MESSAGE], 
     va_end(arguments);
 }
 
+static bool is_silent(const struct rank_state *s)
+{
+    return s->exit_code < 0 && wall_seconds() - s->alive_s > SILENT_AFTER_S;
+}
+
+// Behind, gone, or in the same place without a sign of life: stopped while it waited.
 static bool is_missing(const struct rank_state *mine, const struct rank_state *other)
 {
     const bool uncounted = state_latest(mine)->number == 0;
     return other->collectives < mine->collectives || other->exit_code >= 0 ||
-           (uncounted && other->collectives == mine->collectives && !state_inside(other));
+           (uncounted && other->collectives == mine->collectives && !state_inside(other)) ||
+           is_silent(other);
 }
 
 static void append_rank(char message[MESSAGE], const struct rank_state *s)
@@ -60,11 +67,10 @@ static void append_rank(char message[MESSAGE], const struct rank_state *s)
     state_describe(s, doing, sizeof doing);
     append(message, "rank %d on %s (pid %lld), last seen in %s", s->rank, s->host,
            (long long)s->pid, doing);
-    const double silent_s = wall_seconds() - s->alive_s;
     if (s->exit_code >= 0)
         append(message, ", left with code %lld", (long long)s->exit_code);
-    else if (silent_s > SILENT_AFTER_S)
-        append(message, ", no sign of life for %.0f s", silent_s);
+    else if (is_silent(s))
+        append(message, ", no sign of life for %.0f s", wall_seconds() - s->alive_s);
 }
 
 // "rank 2 on node7 (pid 123), last seen in …; rank 3 …"
@@ -241,7 +247,8 @@ static void begin(struct watchdog *w, int64_t number, const char *name, size_t b
 {
     struct rank_state *s = &w->state;
     struct state_record *r = &s->records[s->latest++ % STATE_RECORDS];
-    *r = (struct state_record){.number = number, .bytes = bytes, .entered_s = wall_seconds()};
+    *r = (struct state_record){
+        .number = number, .step = s->step, .bytes = bytes, .entered_s = wall_seconds()};
     snprintf(r->name, sizeof r->name, "%s", name);
     state_file_write(w->file, s, true);
     atomic_store(&w->entered_s, clock_seconds());
@@ -280,4 +287,12 @@ int watchdog_describe(const char *folder, int rank, char *out, size_t out_bytes)
     state_describe(&s, doing, sizeof doing);
     snprintf(out, out_bytes, "rank %d on %s (pid %lld): %s", rank, s.host, (long long)s.pid, doing);
     return RETORT_OK;
+}
+
+void watchdog_history(const char *folder, int rank, char *out, size_t out_bytes)
+{
+    struct rank_state s;
+    out[0] = '\0';
+    if (state_read(&s, folder, rank) == RETORT_OK)
+        state_history(&s, out, out_bytes);
 }

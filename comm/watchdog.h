@@ -2,7 +2,8 @@
 // What a rank is doing, in a small file of its own, and a thread that ends a hanging run.
 //
 // ranks/<r>.state is a fixed-size text file, mapped and rewritten in place (no system call a
-// collective): rank, host, pid, stage, step, the last 8 collectives (name, bytes, state) and when.
+// collective): rank, host, pid, stage, step, the last 8 collectives (number, step, bytes, when it
+// was entered and left, name).
 // When a collective lasts longer than `timeout_s`, the thread prints one line naming the
 // collective, the step and the ranks that have not arrived (from their files), and ends the process
 // with RETORT_RANK; mpirun or srun then ends the others.
@@ -31,3 +32,6 @@ void watchdog_leave(struct watchdog *w);
 // "rank 1 on node7 (pid 123): student step 412, in all-reduce of 7.5 MB for 2.1 s".
 // Returns RETORT_INPUT, and prints nothing, when there is no such file (`out` says so too).
 int watchdog_describe(const char *folder, int rank, char *out, size_t out_bytes);
+// What it went through before that, the last first: "agreement of 4 B, exchange start of 1.2 MB";
+// "" when that is not known.
+void watchdog_history(const char *folder, int rank, char *out, size_t out_bytes);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "worker/bench.h"
 #include "worker/eval_checkpoint.h"
 #include "worker/run.h"
@@ -75,7 +74,6 @@ int main(int argc, char **argv)
     int rc = comm_mpi_create(&comm);
     if (rc != RETORT_OK)
         return rc;
-    log_set_rank(comm_rank(comm), comm_size(comm), comm_host(comm));
     rc = dispatch(comm, argc, argv, &agreed);
     if (rc != RETORT_OK && !agreed)
         comm_abort(comm, rc); // peers may wait for us in a collective

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "comm/comm.h"
 #include "comm/watchdog.h"
 
@@ -50,7 +49,6 @@ int main(int argc, char **argv)
     struct watchdog *w = NULL;
     CHECK(argc == 3);
     CHECK(comm_mpi_create(&c) == RETORT_OK);
-    log_set_rank(comm_rank(c), comm_size(c), comm_host(c));
     CHECK(watchdog_create(&w, argv[2], comm_rank(c), comm_size(c), comm_host(c), TIMEOUT_S) == 0);
     comm_attach_watchdog(c, w);
     float *data = calloc(COUNT, sizeof *data);

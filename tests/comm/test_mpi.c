@@ -21,7 +21,6 @@ int main(void)
     struct comm *c = NULL;
     if (comm_mpi_create(&c) != RETORT_OK)
         return RETORT_RANK;
-    log_set_rank(comm_rank(c), comm_size(c), comm_host(c));
     CHECK(comm_size(c) == ranks_asked_for());
     int failed = collectives_run(c);
     if (failed)

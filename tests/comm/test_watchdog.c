@@ -9,6 +9,7 @@
 #include <cmocka.h>
 // clang-format on
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +79,41 @@ static void test_describe_follows_the_rank(void **state)
     assert_has(describe(folder, 1), ": logits view 3, in barrier for ");
     watchdog_destroy(&w, RETORT_OK);
     assert_null(w);
+}
+
+// What came before, the last first; each record with the step it was entered in.
+static void test_history(void **state)
+{
+    const char *folder = *state;
+    char line[256];
+    struct rank_state s;
+    struct watchdog *w = NULL;
+    assert_int_equal(watchdog_create(&w, folder, 1, 4, "node7", 0), 0);
+    watchdog_history(folder, 1, line, sizeof line);
+    assert_string_equal(line, "");
+    watchdog_enter(w, "broadcast", 8);
+    watchdog_leave(w);
+    watchdog_history(folder, 1, line, sizeof line);
+    assert_string_equal(line, ""); // the latest is not its own history
+    for (int step = 0; step < 5; step++) {
+        watchdog_step(w, step);
+        watchdog_enter(w, "all-reduce", 7500000);
+        watchdog_leave(w);
+        watchdog_enter(w, "vote", 4);
+        watchdog_leave(w);
+    }
+    watchdog_history(folder, 1, line, sizeof line);
+    assert_string_equal(line,
+                        "all-reduce of 7.5 MB, vote of 4 B, all-reduce of 7.5 MB, vote of 4 B, "
+                        "all-reduce of 7.5 MB, vote of 4 B, all-reduce of 7.5 MB");
+    watchdog_history(folder, 1, line, 40); // whole words or none
+    assert_string_equal(line, "all-reduce of 7.5 MB, vote of 4 B");
+    assert_int_equal(state_read(&s, folder, 1), 0);
+    assert_int_equal(state_latest(&s)->step, 4);
+    assert_int_equal(s.records[s.latest % STATE_RECORDS].step, 1); // the oldest that is kept
+    watchdog_destroy(&w, RETORT_OK);
+    watchdog_history(folder, 5, line, sizeof line);
+    assert_string_equal(line, "");
 }
 
 static void test_leaving_writes_the_code(void **state)
@@ -197,13 +233,13 @@ static void enter_many(struct watchdog *w, const char *name, size_t bytes, int c
 }
 
 // Rank 0, in a process of its own, waits in its third collective; returns its exit code.
-static int wait_in_child(const char *folder)
+static int wait_in_child(const char *folder, int size)
 {
     pid_t child = fork();
     if (child == 0) {
         struct watchdog *w = NULL;
-        log_set_rank(0, 4, "node1");
-        if (watchdog_create(&w, folder, 0, 4, "node1", 1.0) != RETORT_OK)
+        log_set_rank(0, size, "node1");
+        if (watchdog_create(&w, folder, 0, size, "node1", 1.0) != RETORT_OK)
             _exit(99);
         watchdog_phase(w, "student");
         watchdog_step(w, 412);
@@ -229,7 +265,7 @@ static void test_a_hang_names_who_is_missing(void **state)
     enter_many(two, "gather", 3000, 2);
     watchdog_leave(two);
     capture_begin(STDERR_FILENO);
-    const int code = wait_in_child(folder);
+    const int code = wait_in_child(folder, 4);
     const char *text = capture_end();
     assert_int_equal(code, RETORT_RANK);
     assert_begins(text,
@@ -243,6 +279,35 @@ static void test_a_hang_names_who_is_missing(void **state)
     assert_true(state_inside(&s)); // its file says where it hung
     watchdog_destroy(&one, 0);
     watchdog_destroy(&two, 0);
+}
+
+// Rank 1 stopped itself in the very collective that rank 0 waits in: as far, but dead.
+static void test_a_rank_stopped_in_the_same_place(void **state)
+{
+    const char *folder = *state;
+    const pid_t child = fork();
+    if (child == 0) {
+        struct watchdog *w = NULL;
+        if (watchdog_create(&w, folder, 1, 2, "node7", 0) != RETORT_OK)
+            _exit(99);
+        enter_many(w, "all-reduce", 8, 3);
+        raise(SIGSTOP);
+        _exit(98);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status));
+    (void)sleep(4); // without a sign of life
+    capture_begin(STDERR_FILENO);
+    const int code = wait_in_child(folder, 2);
+    const char *text = capture_end();
+    (void)kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(code, RETORT_RANK);
+    assert_has(text, "; not arrived: rank 1 on node7 (pid ");
+    assert_has(text, "), last seen in start, in all-reduce of 8 B for ");
+    assert_has(text, " s, no sign of life for ");
+    assert_null(strstr(text, "network"));
 }
 
 // A collective that ends in time, however often, is no hang.
@@ -263,6 +328,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_describe_follows_the_rank, with_folder,
+                                        without_folder),
+        cmocka_unit_test_setup_teardown(test_history, with_folder, without_folder),
+        cmocka_unit_test_setup_teardown(test_a_rank_stopped_in_the_same_place, with_folder,
                                         without_folder),
         cmocka_unit_test_setup_teardown(test_leaving_writes_the_code, with_folder, without_folder),
         cmocka_unit_test_setup_teardown(test_the_last_eight_stay_and_waits_are_not_numbered,
