@@ -234,6 +234,14 @@ __attribute__((format(printf, 2, 3))) static int refuse(bool quiet, const char *
     return quiet ? RETORT_INPUT : FAIL(RETORT_INPUT, "%s", text);
 }
 
+// A file that cannot be read; that there was no memory to do so says nothing of the file.
+static int refuse_unread(bool quiet, const char *path, int why)
+{
+    if (why == ENOMEM)
+        return FAIL(RETORT_MEMORY, "no memory to read %s", path);
+    return refuse(quiet, "cannot read %s: %s", path, strerror(why));
+}
+
 static const char *kind_text(const char *kind)
 {
     if (strcmp(kind, H5_KIND_DATASET) == 0)
@@ -275,12 +283,12 @@ static int check_file(const char *path, const char *kind, int fd, struct userblo
 {
     struct stat status;
     if (fstat(fd, &status) != 0)
-        return refuse(quiet, "cannot read %s: %s", path, strerror(errno));
+        return refuse_unread(quiet, path, errno);
     if (!S_ISREG(status.st_mode))
         return refuse(quiet, "%s is not a file", path);
     uint8_t head[USERBLOCK_BYTES] = {0};
     if (pread(fd, head, sizeof head, 0) < 0)
-        return refuse(quiet, "cannot read %s: %s", path, strerror(errno));
+        return refuse_unread(quiet, path, errno);
     switch (userblock_decode(u, head)) {
     case USERBLOCK_FOREIGN:
         return refuse_foreign(path, kind, head, quiet);
@@ -302,7 +310,7 @@ static int check_file(const char *path, const char *kind, int fd, struct userblo
     uint64_t checksum = 0;
     int why = userblock_checksum(u, fd, &checksum);
     if (why)
-        return refuse(quiet, "cannot read %s: %s", path, strerror(why));
+        return refuse_unread(quiet, path, why);
     if (checksum != u->checksum)
         return refuse(quiet, "%s is damaged: its structure doesn't fit its checksum", path);
     return RETORT_OK;
@@ -331,7 +339,10 @@ int h5file_open(struct h5file *f, const char *path, const char *kind, bool quiet
     close(fd);
     if (rc != RETORT_OK)
         return rc;
+    errno = 0;
     f->id = library_open(path);
+    if (f->id < 0 && errno == ENOMEM)
+        return refuse_unread(quiet, path, errno);
     if (f->id < 0)
         return refuse(quiet, "cannot open %s: the HDF5 library does not understand it", path);
     snprintf(f->path, sizeof f->path, "%s", path);

@@ -54,7 +54,8 @@ void h5file_close(struct h5file *f);
 
 // Opens a file to read after checking its user block and the checksum. `kind` may be NULL for any.
 // RETORT_INPUT with one line for: no such file, not a file of ours, another kind, a newer format,
-// truncated, damaged. `quiet` prints nothing (for checkpoints, where an older one is tried next).
+// truncated, damaged. `quiet` prints nothing then (for checkpoints, where an older one is tried
+// next). RETORT_MEMORY, always with a line, when there was no memory to look.
 int h5file_open(struct h5file *f, const char *path, const char *kind, bool quiet);
 // Starts with our magic: a cheap test, nothing is checked.
 bool h5file_is_ours(const char *path);
