@@ -93,6 +93,7 @@ void settings_read()
     settings.order =
         static_cast<softgpu_order>(read_choice("SOFTGPU_ORDER", orders, 3, &settings.order_seed));
     settings.races = read_number("SOFTGPU_RACES", 1) != 0;
+    settings.trace = read_number("SOFTGPU_TRACE", 0) != 0;
     settings.devices = static_cast<int>(read_number("SOFTGPU_DEVICES", 1));
     memory_set_limit(read_number("SOFTGPU_MEMORY", 2ull << 30));
     read_injections();

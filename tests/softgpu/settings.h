@@ -16,7 +16,7 @@ struct Settings {
     uint64_t policy_seed;
     softgpu_order order;
     uint64_t order_seed;
-    bool races;
+    bool races, trace;
     int devices;
 };
 extern Settings settings;

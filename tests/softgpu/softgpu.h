@@ -8,6 +8,7 @@
 //   SOFTGPU_DEVICES  number of devices (default 1); all are the same memory
 //   SOFTGPU_RACES    0: do not look for races (default 1)
 //   SOFTGPU_NCCL     hang:NTH | fail:NTH | slow:NTH:MS  what this rank does wrong, see below
+//   SOFTGPU_TRACE    1: a line on standard error for each operation that has run
 //   SOFTGPU_INJECT   CALL:NTH:CODE, comma separated: the NTH call of CALL (from 1) returns CODE
 //
 // Misuse (a race, an access out of bounds, a host access to device memory, …) prints one line and

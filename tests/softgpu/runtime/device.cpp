@@ -97,7 +97,10 @@ cudaError_t kernel_submit(const cudaLaunchConfig_t &config, const void *function
         cudaError_t rc = launch_check(kernel);
         if (rc != cudaSuccess)
             return rc;
-        return submit(stream, operation("kernel", [kernel] {
+        std::string what = "kernel";
+        if (settings.trace)
+            what = code_at(reinterpret_cast<uintptr_t>(function)).function;
+        return submit(stream, operation(what, [kernel] {
                           kernels_run++;
                           grid_run(kernel);
                       }));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <list>
 #include <map>
 #include <random>
@@ -45,6 +46,8 @@ bool node_run(Node &node)
                 return false;
         }
     }
+    if (settings.trace)
+        fprintf(stderr, "softgpu: stream %p: %s\n", node.stream, node.operation.what.c_str());
     node.done = true;
     node.done_ms = clock_ms();
     node.step = nullptr;
@@ -116,7 +119,7 @@ void policy_run()
 
 } // namespace
 
-Operation operation(const char *what, std::function<void()> run)
+Operation operation(const std::string &what, std::function<void()> run)
 {
     auto start = [run] {
         return [run] {

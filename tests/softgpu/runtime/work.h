@@ -18,14 +18,14 @@ using Step = std::function<bool()>;
 
 // What is queued once, or captured and started anew by each launch of the graph.
 struct Operation {
-    std::string what; // "cudaMemcpyAsync", for messages
+    std::string what; // "cudaMemcpyAsync", for the trace
     std::function<Step()> start;
     bool outside = false;         // host code: device memory stays closed
     bool remote = false;          // others wait for it: it runs soon, whatever the policy
     const void *serial = nullptr; // operations of one communicator follow each other
 };
 // An operation that is done when it has run.
-Operation operation(const char *what, std::function<void()> run);
+Operation operation(const std::string &what, std::function<void()> run);
 
 struct Node {
     Operation operation;
