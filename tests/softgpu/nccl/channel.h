@@ -2,9 +2,9 @@
 // What ranks of a communicator share: memory in which each puts what the others read.
 //
 // A collective is published by each rank into its slot, and done when all have published and it has
-// read them. Two slots in turn: a rank may be one collective ahead. Messages from one rank to
-// another go the same way through slots of the pair. Nothing here waits: calls say whether they
-// could.
+// read them. Two slots in turn suffice: a rank publishes n + 2 when all have published n + 1, which
+// they did after they had read n. Messages from one rank to another go through slots of the pair,
+// which wait to be taken. Nothing here waits: calls say whether they could.
 
 #include <nccl.h>
 
@@ -54,11 +54,10 @@ class Channel
     }
 
     // Collective number `n` of this communicator, from 0.
-    bool publish(uint64_t n, const Call &call, const void *data, size_t bytes);
+    void publish(uint64_t n, const Call &call, const void *data, size_t bytes);
     bool published_by_all(uint64_t n) const;
     const Call &call_of(uint64_t n, int rank) const;
     const char *data_of(uint64_t n, int rank) const;
-    void finish(uint64_t n);
 
     // Message number `n` of a pair of ranks.
     bool send(uint64_t n, int to, const Call &call, const void *data, size_t bytes);
@@ -74,7 +73,7 @@ class Channel
     };
     struct Rank {
         std::atomic<int> attached, failed, device;
-        std::atomic<uint64_t> published, finished;
+        std::atomic<uint64_t> published;
         Slot slots[SLOTS];
         Pair to[RANKS_MAX];
     };

@@ -174,9 +174,9 @@ static void convolutions_and_their_gradients(void **unused)
 static void paddings_differ_before_and_after(void **unused)
 {
     (void)unused;
-    // [1, 2, 3] padded by 1 before and 0 after, window 3 of ones, stride 1: 3, 6
-    const float x[9] = {1, 2, 3, 1, 2, 3, 1, 2, 3}, w[9] = {0, 0, 0, 1, 1, 1, 0, 0, 0};
-    const float expected[4] = {3, 6, 3, 6};
+    // 3 x 3 padded by 1 before and 0 after, windows of ones: they hang over above and on the left
+    const float x[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, w[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const float expected[4] = {12, 21, 27, 45};
     const int64_t ids[3] = {1, 2, 3};
     void *dev[3] = {put(x, 9, F32), put(w, 9, F32), device_new(NULL, 16)};
     desc_t op = conv_forward(convolution(1, 1, 0, 1), tensor4(1, F32, 1, 1, 3, 3),

@@ -237,6 +237,10 @@ static void an_access_out_of_bounds(void **unused)
     PLANTED(out_of_bounds(a, -1, 0, NULL), cudaErrorIllegalAddress, "out of bounds: reads 4 bytes");
     PLANTED(out_of_bounds(NULL, 0, 1, NULL), cudaErrorIllegalAddress,
             "out of bounds: writes 4 bytes at address 0");
+    float *short_of_two = device_new(NULL, 1022); // the last float begins inside
+    OK(cudaMemset(short_of_two, 0, 1022));
+    (void)out_of_bounds(short_of_two, 255, 1, NULL);
+    expect_fault(cudaErrorIllegalAddress, "out of bounds: writes 4 bytes", NULL);
     PLANTED(array_index(a, 4, NULL), cudaErrorIllegalAddress, "out of bounds: index 4");
     PLANTED(dynamic_index(a, 4, 16, NULL), cudaErrorIllegalAddress, "out of bounds: writes");
 }

@@ -160,6 +160,18 @@ static void messages_body(struct rank *r)
         for (int i = 0; i < COUNT * r->ranks; i++)
             HERE(out[i] == 10.0f * (float)(i / COUNT) + (float)(i % COUNT));
     }
+    // Six messages from rank 0 to rank 1, which takes its time: more than there are slots.
+    for (int m = 0; m < 6 && r->rank < 2; m++) {
+        sleep_ms(r->rank * 5);
+        if (r->rank == 0)
+            HERE(ncclSend(mine + m % COUNT, 1, ncclFloat32, 1, r->comm, r->stream) == 0);
+        else
+            HERE(ncclRecv(to + m, 1, ncclFloat32, 0, r->comm, r->stream) == 0);
+    }
+    device_get(out, to, sizeof(out));
+    for (int m = 0; m < 6 && r->rank == 1; m++)
+        HERE(out[m] == (float)(m % COUNT));
+
     int next = (r->rank + 1) % r->ranks, before = (r->rank + r->ranks - 1) % r->ranks;
     HERE(ncclGroupStart() == 0);
     HERE(ncclRecv(mine, 1, ncclFloat32, before, r->comm, r->stream) == 0);
