@@ -1,5 +1,6 @@
 #include "race.h"
 
+#include <algorithm>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -29,18 +30,24 @@ struct Record {
 };
 enum { ONE, MANY_LANES, MANY_WARPS, MANY_BLOCKS };
 
-struct Cell { // of a byte
+struct Cell { // of a word or a byte
     Record write, read;
 };
 
-enum : uintptr_t { PAGE = 4096, KEPT_PAGES = 512 };
-using Page = std::unique_ptr<Cell[]>;
+enum : uintptr_t { PAGE = 4096, WORD = 4, KEPT_PAGES = 512 };
 
-std::unordered_map<uintptr_t, Page> pages; // by address / PAGE, of this kernel
-std::vector<Page> spare;
+// The cells of a page of memory: of its words, until a kernel touches a part of one.
+struct Page {
+    std::vector<Cell> cells;
+    uintptr_t unit;
+};
+using PageRef = std::unique_ptr<Page>;
+
+std::unordered_map<uintptr_t, PageRef> pages; // by address / PAGE, of this kernel
+std::vector<PageRef> spare;
 struct {
     uintptr_t number;
-    Cell *cells;
+    Page *page;
 } recent[64]; // by number % 64
 
 uint32_t first_serial;
@@ -60,21 +67,39 @@ struct Receipt {
 };
 std::unordered_map<uint32_t, Receipt> received;
 
-Cell *page_of(uintptr_t address)
+PageRef page_new()
+{
+    PageRef page = std::make_unique<Page>();
+    if (!spare.empty()) {
+        page = std::move(spare.back());
+        spare.pop_back();
+    }
+    page->unit = WORD;
+    page->cells.resize(PAGE / WORD); // what they hold of other kernels is known to be old
+    return page;
+}
+
+Page &page_of(uintptr_t address)
 {
     uintptr_t number = address / PAGE;
     auto &slot = recent[number % 64];
     if (slot.number == number)
-        return slot.cells;
-    Page &page = pages[number];
-    if (!page && !spare.empty()) {
-        page = std::move(spare.back());
-        spare.pop_back();
-    }
+        return *slot.page;
+    PageRef &page = pages[number];
     if (!page)
-        page.reset(new Cell[PAGE]());
+        page = page_new();
     slot = {number, page.get()};
-    return page.get();
+    return *page;
+}
+
+void page_split(Page *page)
+{
+    std::vector<Cell> bytes;
+    bytes.reserve(PAGE);
+    for (const Cell &word : page->cells)
+        bytes.insert(bytes.end(), WORD, word);
+    page->cells.swap(bytes);
+    page->unit = 1;
 }
 
 // Whether an access of another block's run `r` was published to this thread.
@@ -150,7 +175,7 @@ void read_merge(Record *known, const Record &now, bool own)
                       place_text(spaces.module + before.pc).c_str()));
 }
 
-void byte_check(Cell *cell, Access access, bool own, uintptr_t address, uintptr_t pc)
+void cell_check(Cell *cell, Access access, bool own, uintptr_t address, uintptr_t pc)
 {
     bool atomic = access == Access::ATOMIC;
     if (!ordered(cell->write, own) && !(atomic && cell->write.atomic))
@@ -160,6 +185,16 @@ void byte_check(Cell *cell, Access access, bool own, uintptr_t address, uintptr_
     if (!ordered(cell->read, own))
         race(cell->read, access, false, address, pc);
     cell->write = record_now(atomic, pc);
+}
+
+// Of bytes that lie in one page.
+void page_check(uintptr_t address, size_t bytes, Access access, bool own, uintptr_t pc)
+{
+    Page &page = page_of(address);
+    if (page.unit == WORD && (address % WORD != 0 || bytes % WORD != 0))
+        page_split(&page);
+    for (uintptr_t a = address; a < address + bytes; a += page.unit)
+        cell_check(&page.cells[a % PAGE / page.unit], access, own, a, pc);
 }
 
 // An atomic is where blocks meet: what this one has fenced is published, what others have
@@ -241,8 +276,12 @@ void access_check(uintptr_t address, size_t bytes, Access access, uintptr_t pc)
         return;
     if (access == Access::ATOMIC)
         publish(address);
-    for (size_t i = 0; i < bytes; i++)
-        byte_check(&page_of(address + i)[(address + i) % PAGE], access, own, address + i, pc);
+    while (bytes > 0) {
+        size_t here = std::min<size_t>(bytes, PAGE - address % PAGE);
+        page_check(address, here, access, own, pc);
+        address += here;
+        bytes -= here;
+    }
 }
 
 } // namespace softgpu

@@ -24,6 +24,12 @@ __global__ void spread_kernel(float *to, const float *from, int count)
         to[i] = from[0];
 }
 
+__global__ void neighbours_kernel(uint8_t *to, int pages)
+{
+    for (int page = 0; page < pages; page++)
+        to[page * 4096 + (int)threadIdx.x] = (uint8_t)threadIdx.x;
+}
+
 __global__ void transpose_kernel(float *to, const float *from, int rows, int columns,
                                  int with_barrier)
 {
@@ -235,6 +241,11 @@ cudaError_t spread(float *to, const float *from, int count, cudaStream_t s)
 {
     return kernel_launch(launch_shape{(count + WARP - 1) / WARP, WARP, 0, s}, spread_kernel, to,
                          from, count);
+}
+
+cudaError_t neighbours(uint8_t *to, int pages, cudaStream_t s)
+{
+    return kernel_launch(launch_shape{1, 2, 0, s}, neighbours_kernel, to, pages);
 }
 
 cudaError_t transpose(float *to, const float *from, int rows, int columns, int with_barrier,

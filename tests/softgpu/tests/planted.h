@@ -13,6 +13,8 @@ extern "C" {
 cudaError_t saxpy(float *to, float a, const float *x, const float *y, int count, cudaStream_t s);
 // to[i] = from[0]
 cudaError_t spread(float *to, const float *from, int count, cudaStream_t s);
+// Two threads write neighbouring bytes of each of `pages` pages.
+cudaError_t neighbours(uint8_t *to, int pages, cudaStream_t s);
 // [rows, columns] -> [columns, rows] through a shared tile; with_barrier 0: a planted mistake.
 cudaError_t transpose(float *to, const float *from, int rows, int columns, int with_barrier,
                       cudaStream_t s);

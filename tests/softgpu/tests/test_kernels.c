@@ -54,6 +54,22 @@ static void kernels_are_ordered(void **unused)
     free(x);
 }
 
+// Bytes of one word are apart, however much is touched in between.
+static void bytes_are_apart(void **unused)
+{
+    (void)unused;
+    enum { PAGES = 70 };
+    uint8_t out[2];
+    for (int o = 0; o < ORDERS; o++) {
+        order_set(o);
+        uint8_t *to = device_new(NULL, PAGES * 4096);
+        OK(neighbours(to, PAGES, NULL));
+        device_get(out, to + 4096 * (PAGES - 1), 2);
+        assert_true(out[0] == 0 && out[1] == 1);
+        softgpu_reset();
+    }
+}
+
 static void shared_memory_and_barriers(void **unused)
 {
     (void)unused;
@@ -295,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elements_and_tails),
         cmocka_unit_test(kernels_are_ordered),
+        cmocka_unit_test(bytes_are_apart),
         cmocka_unit_test(shared_memory_and_barriers),
         cmocka_unit_test(shuffles_and_dynamic_shared_memory),
         cmocka_unit_test(blocks_meet_at_atomics),
