@@ -164,11 +164,13 @@ static int read_sizes(struct checkpoint *c, const struct h5file *f)
     int64_t trainable = 0;
     TRY(h5_shape(f, ARENA_NAMES[ARENA_WEIGHTS], &rank, dims));
     TRY(h5_read_i64(f, f->id, "trainable", &trainable));
-    TRY_ELSE(rank == 1 && trainable >= 0 && (hsize_t)trainable <= dims[0], RETORT_INPUT,
-             "%s: /weights is no arena of %lld parameters", f->path, (long long)trainable);
+    if (rank != 1 || trainable < 0 || (hsize_t)trainable > dims[0])
+        TRY(h5file_refuse(f, "%s: /weights is no arena of %lld parameters", f->path,
+                          (long long)trainable));
     c->total = dims[0];
     c->trainable = (size_t)trainable;
-    hid_t id = H5Dopen2(f->id, ARENA_NAMES[ARENA_WEIGHTS], H5P_DEFAULT);
+    hid_t id;
+    TRY(h5_open_array(f, ARENA_NAMES[ARENA_WEIGHTS], &id));
     hid_t type = H5Dget_type(id);
     c->real = H5Tget_size(type) == sizeof(double) ? REAL_F64 : REAL_F32;
     H5Tclose(type);
@@ -199,7 +201,9 @@ static int read_texts(struct checkpoint *c, const struct h5file *f)
             TRY(h5_read_text(f, f->id, TEXT_NAMES[t], text_of(c, t)));
     TRY(h5_read_text(f, f->id, "state", &state));
     c->state = json_loads(state, 0, &why);
-    TRY_ELSE(c->state, RETORT_INPUT, "%s: its state is no JSON: %s", f->path, why.text);
+    if (!json_is_object(c->state))
+        TRY(h5file_refuse(f, "%s: its state is no JSON object%s%s", f->path, c->state ? "" : ": ",
+                          c->state ? "" : why.text));
 fail:
     free(state);
     return rc;

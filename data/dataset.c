@@ -1,10 +1,13 @@
 #include "data/dataset.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "base/error.h"
+
+enum { SIDE_LIMIT = 65536 };
 
 const char *dataset_split_name(enum dataset_split split)
 {
@@ -53,8 +56,10 @@ static int read_split_shape(struct dataset *d, enum dataset_split split)
     int rc = h5_shape(&d->file, name, &rank, dims);
     if (rc != RETORT_OK)
         return rc;
-    if (rank != 4 || dims[3] != DATASET_CHANNELS || dims[1] > 65536 || dims[2] > 65536)
+    if (rank != 4 || dims[3] != DATASET_CHANNELS || dims[1] > SIDE_LIMIT || dims[2] > SIDE_LIMIT)
         return FAIL(RETORT_INPUT, "%s: %s is no [N, height, width, 3]", d->file.path, name);
+    if (dims[0] < 1 || dims[1] < 1 || dims[2] < 1)
+        return FAIL(RETORT_INPUT, "%s: %s holds no pictures", d->file.path, name);
     if (split != SPLIT_TRAIN && ((int)dims[1] != d->height || (int)dims[2] != d->width))
         return FAIL(RETORT_INPUT, "%s: pictures of train and val differ in size", d->file.path);
     d->count[split] = (int64_t)dims[0];
@@ -119,6 +124,9 @@ static int read_header(struct dataset *d)
     d->class_count = (int)dims[0];
     TRY(h5_read_f64s(&d->file, d->file.id, "mean", d->mean, 3));
     TRY(h5_read_f64s(&d->file, d->file.id, "deviation", d->deviation, 3));
+    for (int c = 0; c < DATASET_CHANNELS; c++)
+        TRY_ELSE(isfinite(d->mean[c]) && isfinite(d->deviation[c]), RETORT_INPUT,
+                 "%s: its mean or deviation of channel %d is not finite", d->file.path, c);
     TRY(h5_read_text(&d->file, d->file.id, "fingerprint", &fingerprint));
     TRY_ELSE(strlen(fingerprint) == 32, RETORT_INPUT, "%s: its fingerprint is not 32 digits",
              d->file.path);
@@ -192,7 +200,8 @@ int dataset_read(const struct dataset *d, enum dataset_split split, int64_t firs
 int dataset_verify_blocks(const struct dataset *d, enum dataset_split split)
 {
     const size_t row_bytes = (size_t)d->height * (size_t)d->width * DATASET_CHANNELS;
-    uint8_t *pixels = malloc(DATASET_BLOCK * row_bytes);
+    const int64_t most = d->count[split] < DATASET_BLOCK ? d->count[split] : DATASET_BLOCK;
+    uint8_t *pixels = malloc((size_t)most * row_bytes);
     if (!pixels)
         return FAIL(RETORT_MEMORY, "out of memory verifying %s", d->file.path);
     int rc = RETORT_OK;
@@ -209,11 +218,11 @@ int dataset_verify_blocks(const struct dataset *d, enum dataset_split split)
 static int read_list_entry(const struct dataset *d, const char *name, int index, char **out)
 {
     *out = NULL;
-    hid_t id = H5Dopen2(d->file.id, name, H5P_DEFAULT);
-    if (id < 0)
-        return FAIL(RETORT_INPUT, "%s has no dataset %s", d->file.path, name);
+    hid_t id;
+    int rc = h5_open_array(&d->file, name, &id);
+    if (rc != RETORT_OK)
+        return rc;
     hid_t type = H5Dget_type(id);
-    int rc;
     TRY_ELSE(H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0, RETORT_INPUT,
              "%s: %s is no list of fixed-length strings", d->file.path, name);
     size_t bytes = H5Tget_size(type);

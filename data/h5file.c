@@ -224,22 +224,22 @@ fail:
     return rc;
 }
 
-__attribute__((format(printf, 2, 3))) static int refuse(bool quiet, const char *format, ...)
+int h5file_refuse(const struct h5file *f, const char *format, ...)
 {
     char text[2 * PATH_CAPACITY];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return quiet ? RETORT_INPUT : FAIL(RETORT_INPUT, "%s", text);
+    return f->quiet ? RETORT_INPUT : FAIL(RETORT_INPUT, "%s", text);
 }
 
 // A file that cannot be read; that there was no memory to do so says nothing of the file.
-static int refuse_unread(bool quiet, const char *path, int why)
+static int refuse_unread(const struct h5file *f, int why)
 {
     if (why == ENOMEM)
-        return FAIL(RETORT_MEMORY, "no memory to read %s", path);
-    return refuse(quiet, "cannot read %s: %s", path, strerror(why));
+        return FAIL(RETORT_MEMORY, "no memory to read %s", f->path);
+    return h5file_refuse(f, "cannot read %s: %s", f->path, strerror(why));
 }
 
 static const char *kind_text(const char *kind)
@@ -255,14 +255,14 @@ static const char *kind_text(const char *kind)
     return kind;
 }
 
-static int refuse_foreign(const char *path, const char *kind, const uint8_t *head, bool quiet)
+static int refuse_foreign(const struct h5file *f, const char *kind, const uint8_t *head)
 {
     const char *what = memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0
                            ? "is an HDF5 file, but not one that retort wrote"
                            : "is not a file that retort wrote";
     const char *remedy =
         kind && strcmp(kind, H5_KIND_DATASET) == 0 ? "; run \"retort pack\" to make one" : "";
-    return refuse(quiet, "%s %s%s", path, what, remedy);
+    return h5file_refuse(f, "%s %s%s", f->path, what, remedy);
 }
 
 static uint32_t newest_version(const char *kind)
@@ -279,40 +279,41 @@ static uint32_t newest_version(const char *kind)
 }
 
 // Checks all of the file but its sample blocks.
-static int check_file(const char *path, const char *kind, int fd, struct userblock *u, bool quiet)
+static int check_file(const struct h5file *f, const char *kind, int fd, struct userblock *u)
 {
+    const char *path = f->path;
     struct stat status;
     if (fstat(fd, &status) != 0)
-        return refuse_unread(quiet, path, errno);
+        return refuse_unread(f, errno);
     if (!S_ISREG(status.st_mode))
-        return refuse(quiet, "%s is not a file", path);
+        return h5file_refuse(f, "%s is not a file", path);
     uint8_t head[USERBLOCK_BYTES] = {0};
     if (pread(fd, head, sizeof head, 0) < 0)
-        return refuse_unread(quiet, path, errno);
+        return refuse_unread(f, errno);
     switch (userblock_decode(u, head)) {
     case USERBLOCK_FOREIGN:
-        return refuse_foreign(path, kind, head, quiet);
+        return refuse_foreign(f, kind, head);
     case USERBLOCK_DAMAGED:
-        return refuse(quiet, "%s is damaged: its first %d bytes don't fit their checksum", path,
-                      USERBLOCK_BYTES);
+        return h5file_refuse(f, "%s is damaged: its first %d bytes don't fit their checksum", path,
+                             USERBLOCK_BYTES);
     case USERBLOCK_WHOLE:
         break;
     }
     if (kind && strcmp(kind, u->kind) != 0)
-        return refuse(quiet, "%s is %s, not %s", path, kind_text(u->kind), kind_text(kind));
+        return h5file_refuse(f, "%s is %s, not %s", path, kind_text(u->kind), kind_text(kind));
     if (u->version > newest_version(u->kind))
-        return refuse(quiet, "%s has format version %u of %s; this retort reads up to %u", path,
-                      u->version, kind_text(u->kind), newest_version(u->kind));
+        return h5file_refuse(f, "%s has format version %u of %s; this retort reads up to %u", path,
+                             u->version, kind_text(u->kind), newest_version(u->kind));
     if ((uint64_t)status.st_size != u->file_bytes)
-        return refuse(quiet, "%s is %s: %lld bytes where there were %llu", path,
-                      (uint64_t)status.st_size < u->file_bytes ? "truncated" : "damaged",
-                      (long long)status.st_size, (unsigned long long)u->file_bytes);
+        return h5file_refuse(f, "%s is %s: %lld bytes where there were %llu", path,
+                             (uint64_t)status.st_size < u->file_bytes ? "truncated" : "damaged",
+                             (long long)status.st_size, (unsigned long long)u->file_bytes);
     uint64_t checksum = 0;
     int why = userblock_checksum(u, fd, &checksum);
     if (why)
-        return refuse_unread(quiet, path, why);
+        return refuse_unread(f, why);
     if (checksum != u->checksum)
-        return refuse(quiet, "%s is damaged: its structure doesn't fit its checksum", path);
+        return h5file_refuse(f, "%s is damaged: its structure doesn't fit its checksum", path);
     return RETORT_OK;
 }
 
@@ -329,25 +330,27 @@ int h5file_open(struct h5file *f, const char *path, const char *kind, bool quiet
 {
     memset(f, 0, sizeof *f);
     f->id = -1;
+    f->quiet = quiet;
     if (strlen(path) >= sizeof f->path)
-        return refuse(quiet, "cannot open %s: the name is too long", path);
+        return h5file_refuse(f, "cannot open %s: the name is too long", path);
+    memcpy(f->path, path, strlen(path) + 1);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return refuse(quiet, "cannot open %s: %s", path, strerror(errno));
+        return h5file_refuse(f, "cannot open %s: %s", path, strerror(errno));
     struct userblock u = {0};
-    int rc = check_file(path, kind, fd, &u, quiet);
+    int rc = check_file(f, kind, fd, &u);
     close(fd);
     if (rc != RETORT_OK)
         return rc;
     errno = 0;
     f->id = library_open(path);
     if (f->id < 0 && errno == ENOMEM)
-        return refuse_unread(quiet, path, errno);
+        return refuse_unread(f, errno);
     if (f->id < 0)
-        return refuse(quiet, "cannot open %s: the HDF5 library does not understand it", path);
-    snprintf(f->path, sizeof f->path, "%s", path);
+        return h5file_refuse(f, "cannot open %s: the HDF5 library does not understand it", path);
     memcpy(f->kind, u.kind, sizeof f->kind);
     f->version = u.version;
+    f->bytes = u.file_bytes;
     f->region_count = u.region_count;
     memcpy(f->regions, u.regions, sizeof f->regions);
     return RETORT_OK;

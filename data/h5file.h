@@ -35,6 +35,8 @@ struct h5file {
     char partial[PATH_CAPACITY]; // what is written; "" for a file opened to read
     char kind[17];
     uint32_t version;
+    uint64_t bytes; // of a file opened to read
+    bool quiet;     // its refusals are not printed
     int region_count;
     struct userblock_region regions[USERBLOCK_REGIONS];
 };
@@ -57,6 +59,9 @@ void h5file_close(struct h5file *f);
 // truncated, damaged. `quiet` prints nothing then (for checkpoints, where an older one is tried
 // next). RETORT_MEMORY, always with a line, when there was no memory to look.
 int h5file_open(struct h5file *f, const char *path, const char *kind, bool quiet);
+// RETORT_INPUT with a line about what is wrong inside a file, unless it was opened `quiet`.
+int h5file_refuse(const struct h5file *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 // Starts with our magic: a cheap test, nothing is checked.
 bool h5file_is_ours(const char *path);
 
@@ -69,6 +74,12 @@ int h5_read_i64(const struct h5file *f, hid_t object, const char *name, int64_t 
 int h5_write_f64s(hid_t object, const char *name, const double *values, size_t count);
 int h5_read_f64s(const struct h5file *f, hid_t object, const char *name, double *out, size_t count);
 
+// Opens a group or dataset, the caller's to H5Oclose(); < 0 when there is none. Links to other
+// files are not followed: only this one was checked.
+hid_t h5_open_object(hid_t group, const char *name);
+// Opens a dataset to read, the caller's to H5Dclose(). Its values lie in the file, in one piece, as
+// ours do: a shape that claims more than there is is refused before anything is allocated for it.
+int h5_open_array(const struct h5file *f, const char *name, hid_t *out);
 // A whole contiguous dataset at `name` ("/train/images": groups on the way are made), in memory
 // type `type` (H5T_NATIVE_FLOAT, …) of shape dims[rank]. The writer takes NULL for data that
 // h5_write_rows will bring. Readers refuse another shape or another type.
@@ -83,3 +94,6 @@ int h5_read_rows(const struct h5file *f, const char *name, hid_t type, uint64_t 
                  uint64_t count, void *out);
 // The shape of `name`: dims[8] and the rank, refused when missing.
 int h5_shape(const struct h5file *f, const char *name, int *rank, hsize_t *dims);
+
+// RETORT_WRITE with a line that names the file of `object` (internal to data/h5*.c).
+int h5_write_failed(hid_t object, const char *name);

@@ -45,7 +45,8 @@ static int read_text(const struct h5file *f, const char *name, char *out, size_t
     int rc;
     char *text = NULL;
     TRY(h5_read_text(f, f->id, name, &text));
-    TRY_ELSE(strlen(text) < out_bytes, RETORT_INPUT, "%s: attribute %s is too long", f->path, name);
+    if (strlen(text) >= out_bytes)
+        TRY(h5file_refuse(f, "%s: attribute %s is too long", f->path, name));
     memcpy(out, text, strlen(text) + 1);
 fail:
     free(text);
@@ -79,10 +80,10 @@ static int read_shape(struct logit_store *s, int64_t views)
     TRY(h5_shape(&s->file, DIGESTS, &digests_rank, digests));
     if (views == 0)
         views = s->identity.views;
-    TRY_ELSE(logits_rank == 3 && digests_rank == 2 && logits[0] == (hsize_t)views &&
-                 digests[0] == logits[0] && digests[1] == logits[1],
-             RETORT_INPUT, "%s: it does not hold %lld views of logits and digests", s->file.path,
-             (long long)views);
+    if (logits_rank != 3 || digests_rank != 2 || views < 1 || logits[0] != (hsize_t)views ||
+        digests[0] != logits[0] || digests[1] != logits[1] || logits[1] < 1 || logits[2] < 1)
+        TRY(h5file_refuse(&s->file, "%s: it does not hold %lld views of logits and digests",
+                          s->file.path, (long long)views));
     s->identity.samples = (int64_t)logits[1];
     s->identity.classes = (int64_t)logits[2];
 fail:

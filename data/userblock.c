@@ -108,7 +108,8 @@ static int checksum_range(XXH3_state_t *state, int fd, uint64_t from, uint64_t t
 
 int userblock_checksum(const struct userblock *u, int fd, uint64_t *out)
 {
-    const size_t buffer_bytes = (size_t)1 << 20;
+    const size_t most = (size_t)1 << 20;
+    const size_t buffer_bytes = u->file_bytes < most ? (size_t)u->file_bytes + 1 : most;
     uint8_t *buffer = malloc(buffer_bytes);
     XXH3_state_t *state = XXH3_createState();
     int rc = buffer && state ? 0 : ENOMEM;

@@ -9,6 +9,8 @@
 #include "data/dataset.h"
 
 enum { RANK_LIMIT = 32, NAME_LIMIT = 1024, DEPTH_LIMIT = 16, TEXT_SHOWN = 400 };
+// Of an attribute's numbers, and of what is listed: groups may lie in themselves.
+enum { COUNT_LIMIT = 1024, LINK_LIMIT = 1000 };
 
 // "u8", "i64", "f16", "text", …
 static void type_name(hid_t type, char out[32])
@@ -54,7 +56,7 @@ static json_t *attribute_value(const struct h5file *f, const char *name, hid_t a
     } else if (H5Tget_class(type) == H5T_INTEGER && count == 1) {
         if (h5_read_i64(f, f->id, name, &whole) == RETORT_OK)
             value = json_integer(whole);
-    } else if (H5Tget_class(type) == H5T_FLOAT && count > 0 &&
+    } else if (H5Tget_class(type) == H5T_FLOAT && count > 0 && count <= COUNT_LIMIT &&
                (numbers = malloc((size_t)count * sizeof *numbers)) != NULL &&
                h5_read_f64s(f, f->id, name, numbers, (size_t)count) == RETORT_OK) {
         value = json_array();
@@ -94,26 +96,26 @@ static void describe_dataset(hid_t dataset, const char *path, json_t *out)
     H5Tclose(type);
 }
 
-// Appends the datasets of a group and of the groups in it.
-static void describe_group(hid_t group, const char *prefix, int depth, json_t *out)
+// Appends the datasets of a group and of the groups in it; `left` counts down the links looked at.
+static void describe_group(hid_t group, const char *prefix, int depth, int *left, json_t *out)
 {
     H5G_info_t info;
     if (depth > DEPTH_LIMIT || H5Gget_info(group, &info) < 0)
         return;
-    for (hsize_t i = 0; i < info.nlinks; i++) {
+    for (hsize_t i = 0; i < info.nlinks && (*left)-- > 0; i++) {
         char name[NAME_LIMIT], path[2 * NAME_LIMIT];
         if (H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name,
                                H5P_DEFAULT) < 0)
             continue;
         if (snprintf(path, sizeof path, "%s/%s", prefix, name) >= (int)sizeof path)
             continue;
-        hid_t object = H5Oopen(group, name, H5P_DEFAULT);
+        hid_t object = h5_open_object(group, name);
         if (object < 0)
             continue;
         if (H5Iget_type(object) == H5I_DATASET)
             describe_dataset(object, path, out);
         else if (H5Iget_type(object) == H5I_GROUP)
-            describe_group(object, path, depth + 1, out);
+            describe_group(object, path, depth + 1, left, out);
         H5Oclose(object);
     }
 }
@@ -144,14 +146,16 @@ int inspect_describe(const char *path, json_t **out)
     int rc = h5file_open(&f, path, NULL, false);
     if (rc != RETORT_OK)
         return rc;
+    f.quiet = true; // a value that cannot be read is described as null
+    int left = LINK_LIMIT;
     json_t *datasets = json_array();
-    describe_group(f.id, "", 0, datasets);
+    describe_group(f.id, "", 0, &left, datasets);
     *out = json_pack("{s:s, s:s, s:i, s:I, s:s, s:o, s:o}", "file", path, "kind", f.kind, "version",
                      (int)f.version, "bytes", (json_int_t)file_size(path), "structure", "whole",
                      "attributes", describe_attributes(&f), "datasets", datasets);
     bool is_dataset = strcmp(f.kind, H5_KIND_DATASET) == 0;
     h5file_close(&f);
-    rc = *out ? RETORT_OK : FAIL(RETORT_FAILED, "%s: a name in it is no valid UTF-8", path);
+    rc = *out ? RETORT_OK : FAIL(RETORT_INPUT, "%s: a name in it is no valid UTF-8", path);
     if (rc == RETORT_OK && is_dataset)
         rc = add_dataset_facts(path, *out);
     if (rc != RETORT_OK) {
