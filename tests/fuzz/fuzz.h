@@ -3,7 +3,7 @@
 //
 // A target is one LLVMFuzzerTestOneInput. Built by clang with -fsanitize=fuzzer it is driven by
 // libFuzzer; in every other build replay.c runs it over the seeds and over what was once found.
-// The linker wraps error_report (--wrap), so messages are formatted, counted and not printed.
+// The linker wraps error_report (--wrap), so that messages are counted.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -18,5 +18,5 @@ void fuzz_expect(int rc, int refusal);
 // The same for a reader that was told to print nothing.
 void fuzz_expect_quiet(int rc, int refusal);
 
-// The bytes as a file that lives in memory, until the next call. Its name is always the same.
+// The bytes as a file of TMPDIR, or /dev/shm, until the next call. Its name is always the same.
 const char *fuzz_file(const uint8_t *data, size_t bytes);

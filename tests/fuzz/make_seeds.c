@@ -13,8 +13,11 @@
 
 #include "base/error.h"
 #include "base/recipe.h"
+#include "data/checkpoint.h"
 #include "hdf5_tools/draw.h"
+#include "hdf5_tools/pack.h"
 #include "tests/data/scratch.h"
+#include "tests/fuzz/h5script.h"
 #include "tests/hdf5_tools/trees.h"
 
 enum { SIDE = 12, PIXELS = SIDE * SIDE };
@@ -208,6 +211,114 @@ static void make_folders(void)
              "./val//a/0.png=\n--\nval/a-b/.hidden.png=\n--\n__MACOSX/x.png=");
 }
 
+// Scripts of tests/fuzz/h5script.h. A number is (shift, byte).
+struct script_seed {
+    const char *target, *name;
+    uint8_t count, bytes[24];
+};
+
+enum { NEWEST = 1, OTHER = 4 };
+// Members by their positions in the targets' tables.
+enum { TRAIN_IMAGES, TRAIN_LABELS, VAL_IMAGES = 3, CLASS_IDS = 6, FINGERPRINT = 10 };
+enum { LOGITS, VIEWS = 2, LOGITS_BLOCK = 10 };
+enum { WEIGHTS, EMA, STATE = 4, CHECKPOINT_BLOCK = 11 };
+
+static const struct script_seed SCRIPTS[] = {
+    {"dataset", "plain", 1, {0}},
+    {"dataset", "described", 1, {OTHER}},
+    {"dataset", "newest", 1, {NEWEST}},
+    {"dataset", "2-to-the-40-pictures", 6, {0, TRAIN_IMAGES, EDIT_DIMENSION, 0, 40, 1}},
+    {"dataset", "wide", 11, {0, 0, EDIT_DIMENSION, 1, 16, 1, 0, EDIT_DIMENSION, 2, 16, 1}},
+    {"dataset", "no-pictures", 6, {0, VAL_IMAGES, EDIT_DIMENSION, 0, 0, 0}},
+    {"dataset",
+     "two-blocks",
+     11,
+     {0, TRAIN_IMAGES, EDIT_DIMENSION, 0, 1, 100, TRAIN_LABELS, EDIT_DIMENSION, 0, 1, 100}},
+    {"dataset", "label", 10, {0, TRAIN_LABELS, EDIT_VALUES, 0, 0, 4, 9, 0, 0, 0}},
+    {"dataset", "digits", 4, {0, FINGERPRINT, EDIT_CUT, 0}},
+    {"dataset", "elsewhere", 4, {0, TRAIN_IMAGES, EDIT_LAYOUT, LAYOUT_EXTERNAL}},
+    {"dataset", "link-to-a-file", 5, {0, VAL_IMAGES, EDIT_LINK, LINK_EXTERNAL, 0}},
+    {"dataset", "groups-in-themselves", 5, {OTHER, CLASS_IDS, EDIT_LINK, LINK_CYCLE, 0}},
+    {"dataset", "wide-ids", 4, {0, CLASS_IDS, EDIT_TYPE, SCRIPT_WIDE}},
+    {"logits", "plain", 1, {0}},
+    {"logits", "quiet", 4, {OTHER, VIEWS, EDIT_TYPE, SCRIPT_F64}},
+    {"logits", "2-to-the-40-samples", 6, {0, LOGITS, EDIT_DIMENSION, 1, 40, 1}},
+    {"logits",
+     "no-views",
+     16,
+     {0, LOGITS, EDIT_DIMENSION, 0, 0, 0, 1, EDIT_DIMENSION, 0, 0, 0, VIEWS, EDIT_VALUES, 0, 0, 1}},
+    {"logits",
+     "attribute-of-16384",
+     9,
+     {NEWEST, VIEWS, EDIT_RANK, 1, VIEWS, EDIT_DIMENSION, 0, 14, 1}},
+    {"logits", "version", 5, {0, LOGITS_BLOCK, 0, 0, 1}},
+    {"logits", "region", 5, {0, LOGITS_BLOCK, 3, 3, 64}},
+    {"checkpoint", "plain", 1, {0}},
+    {"checkpoint", "quiet", 5, {OTHER, WEIGHTS, EDIT_LINK, LINK_GROUP, 0}},
+    {"checkpoint", "other-ema", 4, {0, EMA, EDIT_TYPE, SCRIPT_F64}},
+    {"checkpoint", "f64", 9, {0, WEIGHTS, EDIT_TYPE, SCRIPT_F64, EMA, EDIT_LINK, LINK_MISSING, 0}},
+    {"checkpoint", "state", 7, {0, STATE, EDIT_VALUES, 0, 0, 1, '['}},
+    {"checkpoint", "2-to-the-50-weights", 6, {0, WEIGHTS, EDIT_DIMENSION, 0, 50, 1}},
+    {"checkpoint", "kind", 4, {0, CHECKPOINT_BLOCK, 5, 1}},
+};
+
+static void make_scripts(void)
+{
+    for (size_t i = 0; i < sizeof SCRIPTS / sizeof SCRIPTS[0]; i++)
+        put(SCRIPTS[i].target, SCRIPTS[i].name, SCRIPTS[i].bytes, SCRIPTS[i].count);
+}
+
+// Whole files, as small as they come.
+static void make_files(const struct scratch *s)
+{
+    const char *path = scratch_path(s, "out.h5");
+    const struct pack_options o = {
+        .source = scratch_path(s, "plain"), .output = path, .threads = 1};
+    CHECK(pack(&o, NULL) == RETORT_OK);
+    put_file("userblock", "dataset.h5", path);
+    struct checkpoint c = {.real = REAL_F32, .total = 2, .trainable = 1};
+    float weights[2] = {1.0F, -1.0F};
+    char empty[] = "";
+    c.weights = weights;
+    c.state = json_object();
+    c.layout = c.recipe = c.dataset = c.classes = empty;
+    CHECK(checkpoint_write(scratch_path(s, "stage"), 1, &c, 1) == RETORT_OK);
+    json_decref(c.state);
+    put_file("userblock", "checkpoint.h5", scratch_path(s, "stage/ckpt-000000001.h5"));
+    put("userblock", "hdf5", "\x89HDF\r\n\x1a\n", 8);
+    put("userblock", "magic", "RETORT\r\n", 8);
+}
+
+static void put_tensors(const char *name, const char *header, size_t data_bytes)
+{
+    uint8_t file[512] = {0};
+    size_t length = strlen(header);
+    CHECK(8 + length + data_bytes <= sizeof file && length < 256);
+    file[0] = (uint8_t)length;
+    memcpy(file + 8, header, length);
+    put("safetensors", name, file, 8 + length + data_bytes);
+}
+
+static void make_tensors(void)
+{
+    put_tensors("plain",
+                "{\"__metadata__\":{\"format\":\"pt\"},\"conv1.weight\":{\"dtype\":\"F32\","
+                "\"shape\":[2,3],\"data_offsets\":[0,24]},\"conv1.bias\":{\"dtype\":\"BF16\","
+                "\"shape\":[],\"data_offsets\":[24,26]}}  ",
+                26);
+    put_tensors("empty", "{}", 0);
+    put_tensors("overlap",
+                "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
+                "\"b\":{\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[2,6]}}",
+                6);
+    put_tensors("overflow",
+                "{\"a\":{\"dtype\":\"F64\",\"shape\":[4294967296,4294967296],"
+                "\"data_offsets\":[0,0]},\"b\":{\"dtype\":\"I64\",\"shape\":[0,9],"
+                "\"data_offsets\":[0,0]}}",
+                0);
+    put("safetensors", "length", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10);
+}
+
 int main(int argc, char **argv)
 {
     void *state = NULL;
@@ -221,5 +332,8 @@ int main(int argc, char **argv)
     make_pictures();
     make_archives(state);
     make_folders();
+    make_scripts();
+    make_files(state);
+    make_tensors();
     return scratch_teardown(&state) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

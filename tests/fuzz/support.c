@@ -1,9 +1,9 @@
 #include "tests/fuzz/fuzz.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -21,6 +21,7 @@ int __wrap_error_report(int code, const char *source_file, const char *format, .
     int length = vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     CHECK(code != RETORT_OK && source_file[0] && length > 0);
+    fprintf(stderr, "%s: %s\n", source_file, line);
     messages++;
     return code;
 }
@@ -38,14 +39,22 @@ void fuzz_expect_quiet(int rc, int refusal)
     CHECK(messages == 0);
 }
 
+static char path[256];
+
+static void remove_file(void)
+{
+    (void)unlink(path);
+}
+
 const char *fuzz_file(const uint8_t *data, size_t bytes)
 {
     static int fd = -1;
-    static char path[64];
     if (fd < 0) {
-        fd = memfd_create("fuzz", MFD_CLOEXEC);
-        CHECK(fd >= 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        const char *folder = getenv("TMPDIR");
+        snprintf(path, sizeof path, "%.200s/retort-fuzz-%d", folder ? folder : "/dev/shm",
+                 (int)getpid());
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        CHECK(fd >= 0 && atexit(remove_file) == 0);
     }
     CHECK(ftruncate(fd, 0) == 0);
     for (size_t at = 0; at < bytes;) {
