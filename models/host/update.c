@@ -67,7 +67,7 @@ struct step_f64 {
                                       .bias2 = (real)s->bias2,                                     \
                                       .epsilon = (real)o->epsilon,                                 \
                                       .ema_decay = (real)s->ema_decay,                             \
-                                      .running = (real)OPTIMIZER_RUNNING_MOMENTUM};                          \
+                                      .running = (real)OPTIMIZER_RUNNING_MOMENTUM};                \
     }                                                                                              \
     /* Parameters [begin, begin + count) by the optimizer, or statistics by their momentum. */     \
     static void block_##suffix(const struct arenas *a, const struct optimizer_spec *o,             \

@@ -1,5 +1,7 @@
 #include "graphs.h"
 
+#include <stdlib.h>
+
 static desc_t made[512];
 static int made_count;
 
@@ -270,4 +272,60 @@ void graph_run(desc_t graph, int count, const int64_t *ids, void *const *pointer
     DNN(cudnnBackendExecute(handle, finalized(plan_on(graph, 0, 0)),
                             pack_of(count, ids, pointers, NULL)));
     DNN(cudnnDestroy(handle));
+}
+
+int graphs_setup(void **state)
+{
+    (void)state;
+    softgpu_reset();
+    return 0;
+}
+
+int graphs_teardown(void **state)
+{
+    (void)state;
+    descs_free();
+    return 0;
+}
+
+uint16_t bf16_of(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+float bf16_value(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float v;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+void *put(const float *v, int count, cudnnDataType_t type)
+{
+    if (type == F32)
+        return device_new(v, (size_t)count * sizeof(*v));
+    uint16_t *h = malloc((size_t)count * sizeof(*h));
+    for (int i = 0; i < count; i++)
+        h[i] = bf16_of(v[i]);
+    void *d = device_new(h, (size_t)count * sizeof(*h));
+    free(h);
+    return d;
+}
+
+void check(const char *what, const void *device, cudnnDataType_t type, const float *expected,
+           int count)
+{
+    float *v = malloc((size_t)count * sizeof(*v));
+    uint16_t *h = malloc((size_t)count * sizeof(*h));
+    device_get(type == F32 ? (void *)v : h, device, (size_t)count * (type == F32 ? 4 : 2));
+    for (int i = 0; i < count; i++) {
+        float got = type == F32 ? v[i] : bf16_value(h[i]);
+        if (got != expected[i])
+            fail_msg("%s: element %d is %g, not %g", what, i, (double)got, (double)expected[i]);
+    }
+    free(v);
+    free(h);
 }

@@ -42,3 +42,17 @@ desc_t plan_on(desc_t graph, int64_t index, int64_t knob);
 desc_t pack_of(int count, const int64_t *ids, void *const *pointers, void *workspace);
 // Runs the graph on engine 0.
 void graph_run(desc_t graph, int count, const int64_t *ids, void *const *pointers);
+
+// Setup: a fresh device; teardown: no descriptor is left.
+int graphs_setup(void **state);
+int graphs_teardown(void **state);
+
+static const cudnnDataType_t F32 = CUDNN_DATA_FLOAT, BF16 = CUDNN_DATA_BFLOAT16,
+                             F16 = CUDNN_DATA_HALF;
+
+uint16_t bf16_of(float v); // to nearest, ties to even
+float bf16_value(uint16_t h);
+// Device memory with these values as f32 or bf16; and whether it holds the expected ones.
+void *put(const float *v, int count, cudnnDataType_t type);
+void check(const char *what, const void *device, cudnnDataType_t type, const float *expected,
+           int count);
