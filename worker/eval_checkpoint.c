@@ -45,7 +45,7 @@ static int open_rank(struct rank *r, struct comm *comm, const struct eval_reques
     r->comm = comm;
     r->dataset.file.id = -1;
     TRY_IN_TURN(r, engine_open(&r->engine, &options));
-    TRY_IN_TURN(r, dataset_open(&r->dataset, q->data));
+    TRY(rank_open_dataset(r, q->data));
     TRY(rank_agree(r, shard_open(&r->val, comm, &r->dataset, q->split)));
 fail:
     return rc;

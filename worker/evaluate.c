@@ -19,12 +19,13 @@ struct block_sums {
 static int open_buffers(struct evaluator_buffers *b, struct engine *e, const struct shard *shard)
 {
     static const struct step_scalars ONE = {.inverse_batch = 1.0};
-    int rc = RETORT_OK;
+    int rc = RETORT_MEMORY;
     size_t bytes = (size_t)shard_count(shard) * sizeof(int32_t);
     b->labels = engine_alloc(e, bytes);
     b->sums = engine_alloc(e, LOSS_SUMS * sizeof(double));
     b->scalars = engine_alloc(e, sizeof ONE);
-    TRY_ELSE(b->labels && b->sums && b->scalars, RETORT_MEMORY, "no memory to evaluate");
+    if (!b->labels || !b->sums || !b->scalars)
+        return rc; // the engine has said so
     TRY(engine_upload(e, b->labels, shard_labels(shard), bytes));
     TRY(engine_upload(e, b->scalars, &ONE, sizeof ONE));
 fail:

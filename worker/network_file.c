@@ -108,7 +108,7 @@ int evaluator_open(struct evaluator *v, struct engine *e, const struct network_f
     memset(v, 0, sizeof *v);
     TRY_ELSE(!ema || c->ema, RETORT_INPUT, "%s has no EMA weights; use --weights raw", path);
     v->arena = engine_alloc(e, c->total * real_bytes(engine_real(e)));
-    TRY_ELSE(v->arena, RETORT_MEMORY, "no memory for the weights");
+    TRY(v->arena ? RETORT_OK : RETORT_MEMORY); // the engine has said so
     TRY(network_upload(e, v->arena, ema ? c->ema : c->weights, c->total, c->real, path));
     TRY(network_create(&v->network, e, f->graph, &options));
     TRY(input_create(&v->input, e, &format, DATASET_BLOCK));

@@ -40,6 +40,29 @@ int rank_agree(struct rank *r, int code)
     return all;
 }
 
+bool rank_speaks(struct rank *r, bool failed)
+{
+    int mine = failed ? comm_size(r->comm) - comm_rank(r->comm) : 0;
+    return comm_agree(r->comm, mine) == mine && failed;
+}
+
+int rank_open_dataset(struct rank *r, const char *path)
+{
+    char first[sizeof r->dataset.fingerprint];
+    int rc = RETORT_OK;
+    TRY_IN_TURN(r, dataset_open(&r->dataset, path));
+    memcpy(first, r->dataset.fingerprint, sizeof first);
+    TRY(comm_broadcast(r->comm, first, sizeof first, 0));
+    if (rank_speaks(r, strcmp(first, r->dataset.fingerprint) != 0))
+        rc = FAIL(RETORT_INPUT,
+                  "%s is another data set here than on rank 0 (fingerprint %s, there %s); put the "
+                  "same file on every host",
+                  path, r->dataset.fingerprint, first);
+    TRY(rank_agree(r, rc));
+fail:
+    return rc;
+}
+
 static int open_folder(struct rank *r, const char *folder)
 {
     char path[PATH_CAPACITY];
@@ -70,7 +93,7 @@ static int open_data(struct rank *r)
 {
     int rc = RETORT_OK;
     watchdog_phase(r->watchdog, "reading data");
-    TRY_IN_TURN(r, dataset_open(&r->dataset, r->recipe.data.path));
+    TRY(rank_open_dataset(r, r->recipe.data.path));
     TRY(rank_agree(r, shard_open(&r->train, r->comm, &r->dataset, SPLIT_TRAIN)));
     TRY(rank_agree(r, shard_open(&r->val, r->comm, &r->dataset, SPLIT_VAL)));
 fail:

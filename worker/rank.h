@@ -34,6 +34,10 @@ void rank_close(struct rank *r, int code);
 
 // Collective. Ends a phase: every rank leaves with the same code.
 int rank_agree(struct rank *r, int code);
+// Collective. True on the lowest rank that says it has failed: what several see is said once.
+bool rank_speaks(struct rank *r, bool failed);
+// Collective. Opens r->dataset, and refuses when this rank's file is another one than rank 0's.
+int rank_open_dataset(struct rank *r, const char *path);
 static inline bool rank_is_first(const struct rank *r)
 {
     return comm_rank(r->comm) == 0;

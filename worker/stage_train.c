@@ -87,23 +87,28 @@ static int vote_after_step(struct training *w)
     return comm_agree(rank->comm, vote);
 }
 
+// What is done between two steps, and after which.
+static void enter_phase(const struct training *w, const char *phase)
+{
+    watchdog_phase(w->t->rank->watchdog, phase);
+    watchdog_step(w->t->rank->watchdog, w->t->step);
+}
+
 static int save(struct training *w, bool is_best)
 {
-    watchdog_phase(w->t->rank->watchdog, "checkpoint");
+    enter_phase(w, "checkpoint");
     int rc = trainer_save(w->t, &w->s, is_best);
-    watchdog_phase(w->t->rank->watchdog, stage_name(w->t->stage));
+    enter_phase(w, stage_name(w->t->stage));
     w->last_save_s = clock_seconds();
     return rc;
 }
 
-// The lowest rank that saw it speaks for all. Collective.
+// Collective.
 static int end_not_finite(struct training *w)
 {
     struct rank *rank = w->t->rank;
-    int mine = w->t->finite ? 0 : comm_size(rank->comm) - comm_rank(rank->comm);
-    int lowest = comm_agree(rank->comm, mine);
     rank->agreed = true;
-    if (mine != lowest)
+    if (!rank_speaks(rank, !w->t->finite))
         return RETORT_NUMERIC;
     return FAIL(RETORT_NUMERIC,
                 "the loss is not finite at step %lld of the %s (epoch %lld); lower "
@@ -178,14 +183,14 @@ static int begin_epoch(struct training *w)
     enum random_domain domain;
     uint32_t view;
     int rc = RETORT_OK;
-    watchdog_phase(t->rank->watchdog, "exchange");
+    enter_phase(w, "exchange");
     TRY(shard_begin_epoch(t->rank->train, &t->sampler, w->s.epoch));
     if (w->s.epoch + 1 < t->recipe->epochs)
         TRY(shard_prefetch(t->rank->train, &t->sampler, w->s.epoch + 1));
     stage_view(&t->rank->recipe, t->stage, w->s.epoch, &domain, &view);
     if (t->views)
         TRY(views_begin(t->views, view));
-    watchdog_phase(t->rank->watchdog, stage_name(t->stage));
+    enter_phase(w, stage_name(t->stage));
 fail:
     return rc;
 }
@@ -274,7 +279,7 @@ static int end_epoch(struct training *w)
     struct evaluation raw, ema;
     bool averages = t->arenas.ema != NULL;
     int rc = RETORT_OK;
-    watchdog_phase(rank->watchdog, "evaluation");
+    enter_phase(w, "evaluation");
     TRY(evaluate(&raw, rank, rank->val, t->evaluator, t->eval_input, t->arenas.weights, NULL));
     TRY(check_evaluation(w, "raw", &raw));
     if (averages) {

@@ -139,7 +139,7 @@ static int create_buffers(struct trainer *t)
     t->sums = engine_alloc(e, LOSS_SUMS * sizeof *t->sums);
     t->labels = engine_alloc(e, labels_bytes);
     if (!t->scalars || !t->sums || !t->labels)
-        return FAIL(RETORT_MEMORY, "no memory for the batches of the %s", stage_name(t->stage));
+        return rc; // the engine has said so
     TRY(engine_upload(e, t->labels, shard_labels(t->rank->train), labels_bytes));
 fail:
     return rc;

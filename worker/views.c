@@ -36,7 +36,7 @@ int views_create(struct views **out, struct rank *rank, const struct logit_store
             break;
         v->halves[i].logits =
             engine_alloc(rank->engine, (size_t)(v->samples * v->classes) * sizeof(uint16_t));
-        TRY_ELSE(v->halves[i].logits, RETORT_MEMORY, "no memory for a view of teacher logits");
+        TRY(v->halves[i].logits ? RETORT_OK : RETORT_MEMORY); // the engine has said so
     }
     *out = v;
     return RETORT_OK;

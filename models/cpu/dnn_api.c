@@ -12,7 +12,8 @@
         dnnl_status_t status_ = (call);                                                            \
         if (status_ != dnnl_success) {                                                             \
             rc = FAIL(status_ == dnnl_out_of_memory ? RETORT_MEMORY : RETORT_FAILED,               \
-                      "oneDNN: %s: %s", #call, dnnl_status2str(status_));                          \
+                      "oneDNN: %.*s: %s", (int)strcspn(#call, "("), #call,                         \
+                      dnnl_status2str(status_));                                                   \
             goto fail;                                                                             \
         }                                                                                          \
     } while (0)
