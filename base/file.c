@@ -49,23 +49,31 @@ static bool is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-int folder_create(const char *path)
+// 0, or errno with the folder that could not be made in part[PATH_CAPACITY].
+static int make_folders(const char *path, char *part)
 {
-    char part[PATH_CAPACITY];
     size_t length = strlen(path);
-    if (length >= sizeof part)
-        return FAIL(RETORT_USAGE, "the path %.60s… is longer than %d bytes; use a shorter one",
-                    path, PATH_CAPACITY - 1);
     for (size_t i = 1; i <= length; i++) {
         if (path[i] != '/' && path[i] != '\0')
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
         // Only the whole path must end as a folder we can use; a parent may be unreadable or exist.
-        if (mkdir(part, 0777) == 0 || is_folder(part))
-            continue;
-        return FAIL(RETORT_WRITE, "cannot create the folder %s: %s", part, strerror(errno));
+        if (mkdir(part, 0777) != 0 && !is_folder(part))
+            return errno;
     }
+    return 0;
+}
+
+int folder_create(const char *path)
+{
+    char part[PATH_CAPACITY];
+    if (strlen(path) >= sizeof part)
+        return FAIL(RETORT_USAGE, "the path %.60s… is longer than %d bytes; use a shorter one",
+                    path, PATH_CAPACITY - 1);
+    int failed = make_folders(path, part);
+    if (failed)
+        return FAIL(RETORT_WRITE, "cannot create the folder %s: %s", part, strerror(failed));
     return RETORT_OK;
 }
 
@@ -211,21 +219,49 @@ static int write_all(int descriptor, const char *data, size_t bytes)
     return 0;
 }
 
+// Creates, fills and closes a file; 0 or errno, and then there is none.
+static int write_new(const char *partial, const void *data, size_t bytes)
+{
+    int descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (descriptor < 0)
+        return errno;
+    int failed = write_all(descriptor, data, bytes);
+    if (close(descriptor) != 0 && failed == 0 && errno != EINTR)
+        failed = errno;
+    if (failed)
+        partial_discard(partial);
+    return failed;
+}
+
 int file_write_whole(const char *path, const void *data, size_t bytes)
 {
     char partial[PATH_CAPACITY];
     int rc = partial_path(partial, path);
     if (rc != RETORT_OK)
         return rc;
-    int descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (descriptor < 0)
-        return FAIL(RETORT_WRITE, "cannot write %s: %s", path, strerror(errno));
-    int failed = write_all(descriptor, data, bytes);
-    if (close(descriptor) != 0 && failed == 0 && errno != EINTR)
-        failed = errno;
-    if (failed) {
-        partial_discard(partial);
+    int failed = write_new(partial, data, bytes);
+    if (failed)
         return FAIL(RETORT_WRITE, "cannot write %s: %s", path, strerror(failed));
-    }
     return partial_commit(partial, path);
+}
+
+bool file_offer(const char *path, const void *data, size_t bytes)
+{
+    char partial[PATH_CAPACITY], part[PATH_CAPACITY];
+    if (strlen(path) + sizeof ".9223372036854775807.partial" > sizeof partial)
+        return false;
+    memcpy(part, path, strlen(path) + 1);
+    char *slash = strrchr(part, '/');
+    if (slash && slash > part) {
+        char made[PATH_CAPACITY];
+        *slash = '\0';
+        if (make_folders(part, made) != 0)
+            return false;
+    }
+    if (partial_path(partial, path) != RETORT_OK || write_new(partial, data, bytes) != 0)
+        return false;
+    if (rename(partial, path) == 0)
+        return true;
+    partial_discard(partial);
+    return false;
 }

@@ -32,6 +32,9 @@ void partial_discard(const char *partial);
 
 // Writes `bytes` bytes as a whole file by the three above.
 int file_write_whole(const char *path, const void *data, size_t bytes);
+// The same, and its folders, for what is a convenience only: without a message and without waiting
+// for the disk. False when it could not be.
+bool file_offer(const char *path, const void *data, size_t bytes);
 
 // Flushes a file's data or a folder's entries to disk.
 int file_flush(const char *path);

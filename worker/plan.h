@@ -2,8 +2,8 @@
 // Engine plans: which algorithm each layer uses. They change bits, so they are chosen once.
 //
 // Where a plan comes from, first hit: the stage's plan.txt in the run folder (what the run began
-// with); the machine's cache (~/.cache/retort/plans, keyed by everything that matters, so that runs
-// on one machine agree); timing by rank 0. Whatever was used is in plan.txt before step 1.
+// with); the machine's cache (worker/plan_cache.h); timing by rank 0. Whatever was used is in
+// plan.txt before step 1.
 
 #include "worker/rank.h"
 
