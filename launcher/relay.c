@@ -12,7 +12,7 @@ static const char ERASE_LINE[] = "\r\x1b[K";
 
 void relay_init(struct relay *r, int log)
 {
-    *r = (struct relay){.log = log, .dead_rank = -1, .exit_rank = -1};
+    *r = (struct relay){.log = log, .error_rank = -1, .dead_rank = -1, .exit_rank = -1};
     r->terminal = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
 }
 
@@ -86,6 +86,16 @@ static void note_exit(struct relay *r, const char *line)
         r->exit_code = (int)strtol(code + sizeof CODE - 1, NULL, 10);
 }
 
+static void note_error(struct relay *r, const char *line)
+{
+    static const char RANK[] = "[rank ";
+    if (!strstr(line, "error: "))
+        return;
+    if (!r->error_seen && starts_with(line, RANK))
+        r->error_rank = (int)strtol(line + sizeof RANK - 1, NULL, 10);
+    r->error_seen = true;
+}
+
 static void banner_add(struct relay *r, const char *line)
 { // That a job ended because one of its processes did is said of every failure.
     r->dull = r->dull || starts_with(line, "Primary job ");
@@ -116,7 +126,7 @@ static void take_line(struct relay *r)
     line[r->used] = '\0';
     r->used = 0;
     if (is_ours(line)) { // ranks are heard inside a banner too
-        r->error_seen = r->error_seen || strstr(line, "error: ");
+        note_error(r, line);
         show(r, line);
     } else if (is_frame(line)) {
         r->framed = !r->framed;

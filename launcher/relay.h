@@ -15,6 +15,7 @@ struct relay {
     bool fresh;      // whose first line is to come
     bool dull;       // that says nothing of the cause
     bool error_seen; // a rank has said what is wrong
+    int error_rank;  // which, or -1
     int dead_rank;   // that died by a signal, or -1
     int dead_signal;
     char dead_host[RELAY_NAME];

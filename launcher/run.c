@@ -100,14 +100,19 @@ static void remove_matching(const char *folder, const char *pattern)
     globfree(&found);
 }
 
-// Leftovers of an earlier start: what would speak for this one, and what it was writing when it was
-// killed.
+// What ranks were writing when they were killed.
+static void clear_partials(const char *folder)
+{
+    remove_matching(folder, "*.partial");
+    remove_matching(folder, "*/*.partial");
+}
+
+// Leftovers of an earlier start: what would speak for this one, and what is half-written.
 static void clear_traces(const char *folder)
 {
     remove_matching(folder, "stop-requested");
     remove_matching(folder, "ranks/*.state");
-    remove_matching(folder, "*.partial");
-    remove_matching(folder, "*/*.partial");
+    clear_partials(folder);
 }
 
 static int open_folder(const struct run_plan *p, bool fresh, struct owner *owner)
@@ -150,6 +155,7 @@ static int run_ranks(const struct run_plan *p, bool fresh, const struct start *a
                  p->threads == 1 ? "" : "s");
         start.owner = &owner;
         rc = start_ranks(&start);
+        clear_partials(p->folder);
         forget_refused_start(p, rc);
     }
     owner_release(&owner);

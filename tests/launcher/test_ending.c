@@ -28,6 +28,12 @@ static int set_up(void **state)
         return -1;
     watchdog_phase(w, "baseline");
     watchdog_step(w, 740);
+    watchdog_enter(w, "broadcast", 8);
+    watchdog_leave(w);
+    watchdog_enter(w, "agreement", 4);
+    watchdog_leave(w);
+    watchdog_enter(w, "all-reduce", 1000000);
+    watchdog_leave(w);
     watchdog_destroy(&w, -1); // as one that was killed
     return 0;
 }
@@ -41,7 +47,7 @@ static int tear_down(void **state)
 
 static struct relay quiet_relay(void)
 {
-    return (struct relay){.log = -1, .dead_rank = -1, .exit_rank = -1};
+    return (struct relay){.log = -1, .error_rank = -1, .dead_rank = -1, .exit_rank = -1};
 }
 
 // `status` as waitpid gives it. Returns what was said, a line or "".
@@ -81,8 +87,8 @@ static void test_silent_rank(void **state)
     has(said, "rank 1 ended with code 1 and did not say why; last seen: baseline step 740");
     has(said, "mpirun says: [node7:12] PMIX ERROR: UNREACHABLE; all it said is in ");
     has(said, "/mpirun.log; run again to go on from the last checkpoint");
-    r.exit_code = RETORT_WRITE; // a code of ours stays
-    has(report(&r, exited(RETORT_WRITE), RETORT_WRITE), "rank 1 ended with code 5");
+    r.exit_code = RETORT_WRITE; // not what its own file says: a library's code, not ours
+    has(report(&r, exited(RETORT_WRITE), RETORT_RANK), "rank 1 ended with code 5");
 }
 
 // INT, TERM or HUP to mpirun: it ends its ranks, leaves with 1 and says nothing.
@@ -119,9 +125,33 @@ static void test_dead_rank(void **state)
     r.dead_rank = 1;
     r.dead_signal = SIGSEGV;
     (void)snprintf(r.dead_host, sizeof r.dead_host, "node7");
-    has(report(&r, exited(128 + SIGSEGV), RETORT_RANK),
-        "rank 1 on node7 was ended by signal 11 (Segmentation fault); last seen: baseline step "
-        "740, before its first collective; run again");
+    const char *said = report(&r, exited(128 + SIGSEGV), RETORT_RANK);
+    has(said,
+        "rank 1 on node7 was ended by signal 11 (Segmentation fault); last seen: baseline "
+        "step 740, after all-reduce of 1 MB for ");
+    has(said, " s (before it: agreement of 4 B, broadcast of 8 B); run again");
+}
+
+// Without memory a rank says so, writes its code, and crashes in MPI: no second line.
+static void test_a_rank_has_spoken_and_died(void **state)
+{
+    struct relay r = quiet_relay();
+    char ranks[PATH_CAPACITY];
+    struct watchdog *w;
+    (void)state;
+    assert_int_equal(path_join(ranks, run, "ranks"), 0);
+    assert_int_equal(watchdog_create(&w, ranks, 0, 2, "node7", 0), 0);
+    r.dead_rank = 0;
+    r.dead_signal = SIGSEGV;
+    r.error_seen = true;
+    r.error_rank = 0; // but it was not about to leave
+    has(report(&r, exited(128 + SIGSEGV), RETORT_RANK), "rank 0 on  was ended by signal 11");
+    watchdog_destroy(&w, RETORT_MEMORY);
+    assert_string_equal(report(&r, exited(128 + SIGSEGV), RETORT_MEMORY), "");
+    r.dead_rank = 1; // another one's death is news
+    has(report(&r, exited(128 + SIGSEGV), RETORT_RANK), "rank 1 on  was ended by signal 11");
+    r.dead_rank = -1; // MPI gives up with a code of its own
+    assert_string_equal(report(&r, exited(2), RETORT_MEMORY), "");
 }
 
 // What a rank has said itself is enough.
@@ -143,7 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_silent_rank),       cmocka_unit_test(test_mpirun_was_asked_to_end),
         cmocka_unit_test(test_mpirun_was_killed), cmocka_unit_test(test_dead_rank),
-        cmocka_unit_test(test_a_rank_has_spoken),
+        cmocka_unit_test(test_a_rank_has_spoken), cmocka_unit_test(test_a_rank_has_spoken_and_died),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -63,6 +63,7 @@ static void check_death(const struct relay *r, const char *shown)
                         "mpirun noticed that process rank 1 with PID 0 on node vm exited "
                         "on signal 9 (Killed).");
     assert_true(r->error_seen);
+    assert_int_equal(r->error_rank, 0);
 }
 
 static void test_death(void **state)
