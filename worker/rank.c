@@ -46,19 +46,27 @@ bool rank_speaks(struct rank *r, bool failed)
     return comm_agree(r->comm, mine) == mine && failed;
 }
 
+int rank_same_file(struct rank *r, const char *path, const char digest[33])
+{
+    char first[33];
+    int rc = RETORT_OK;
+    memcpy(first, digest, sizeof first);
+    TRY(comm_broadcast(r->comm, first, sizeof first, 0));
+    if (rank_speaks(r, strcmp(first, digest) != 0))
+        rc = FAIL(RETORT_INPUT,
+                  "%s is another file here than on rank 0 (fingerprint %s, there %s); put the same "
+                  "one on every host",
+                  path, digest, first);
+    TRY(rank_agree(r, rc));
+fail:
+    return rc;
+}
+
 int rank_open_dataset(struct rank *r, const char *path)
 {
-    char first[sizeof r->dataset.fingerprint];
     int rc = RETORT_OK;
     TRY_IN_TURN(r, dataset_open(&r->dataset, path));
-    memcpy(first, r->dataset.fingerprint, sizeof first);
-    TRY(comm_broadcast(r->comm, first, sizeof first, 0));
-    if (rank_speaks(r, strcmp(first, r->dataset.fingerprint) != 0))
-        rc = FAIL(RETORT_INPUT,
-                  "%s is another data set here than on rank 0 (fingerprint %s, there %s); put the "
-                  "same file on every host",
-                  path, r->dataset.fingerprint, first);
-    TRY(rank_agree(r, rc));
+    TRY(rank_same_file(r, path, r->dataset.fingerprint));
 fail:
     return rc;
 }

@@ -36,7 +36,10 @@ void rank_close(struct rank *r, int code);
 int rank_agree(struct rank *r, int code);
 // Collective. True on the lowest rank that says it has failed: what several see is said once.
 bool rank_speaks(struct rank *r, bool failed);
-// Collective. Opens r->dataset, and refuses when this rank's file is another one than rank 0's.
+// Collective. Refuses when `digest`, of what this rank read at `path`, is not rank 0's: hosts may
+// hold different files under one name.
+int rank_same_file(struct rank *r, const char *path, const char digest[33]);
+// Collective. Opens r->dataset; the same file on every rank.
 int rank_open_dataset(struct rank *r, const char *path);
 static inline bool rank_is_first(const struct rank *r)
 {

@@ -51,7 +51,7 @@ int teacher_open(struct teacher *t, struct rank *rank)
 {
     int rc = RETORT_OK;
     size_t bytes = 0;
-    char *plan = NULL;
+    char *plan = NULL, path[PATH_CAPACITY];
     struct picture_format format;
     memset(t, 0, sizeof *t);
     TRY_IN_TURN(rank, trainer_graph(&t->graph, rank, &rank->recipe.teacher));
@@ -59,7 +59,9 @@ int teacher_open(struct teacher *t, struct rank *rank)
     bytes = t->graph->total * real_bytes(engine_real(rank->engine));
     t->arena = engine_alloc(rank->engine, bytes);
     TRY(rank_agree(rank, t->arena ? RETORT_OK : RETORT_MEMORY));
+    TRY(rank_agree(rank, teacher_path(path, rank)));
     TRY_IN_TURN(rank, teacher_file_read(rank, t->graph, t->arena, t->checksum, &plan, &format));
+    TRY(rank_same_file(rank, path, t->checksum));
     struct network_options options = {.max_batch = DATASET_BLOCK, .plan = plan};
     rc = network_create(&t->network, rank->engine, t->graph, &options);
     if (rc == RETORT_OK)

@@ -6,7 +6,7 @@
 #include "worker/network_file.h"
 #include "worker/trainer.h"
 
-static int teacher_path(char *out, const struct rank *rank)
+int teacher_path(char *out, const struct rank *rank)
 {
     char folder[PATH_CAPACITY];
     if (rank->recipe.teacher.from[0]) {

@@ -1,8 +1,8 @@
-// kill_at [-n] [-d MS] [-w WHO] FOLDER PHASE STEP [PHASE STEP]…: waits until rank 0 of the run in
-// FOLDER is in a phase that begins with PHASE, at STEP or later (-1: at any moment), then in the
-// next, and so on, and MS milliseconds more; then kills all ranks (-n: only waits). WHO is ranks,
-// rank (the last one alone), mpirun, launcher (each alone) or all (them and the ranks). Exits with
-// 1 when the run ended before.
+// kill_at [-n] [-d MS] [-s SIGNAL] [-w WHO] FOLDER PHASE STEP [PHASE STEP]…: waits until rank 0 of
+// the run in FOLDER is in a phase that begins with PHASE, at STEP or later (-1: at any moment),
+// then in the next, and so on, and MS milliseconds more; then kills all ranks (-n: only waits; -s:
+// sends ranks that signal). WHO is ranks, rank (the last one alone), first (rank 0 alone), mpirun,
+// launcher (each alone) or all (them and the ranks). Exits with 1 when the run ended before.
 
 #include <signal.h>
 #include <stdbool.h>
@@ -37,25 +37,28 @@ static bool wait_for(const char *ranks, const char *phase, long long step, struc
     return false;
 }
 
-// From rank `first` on; how many of them lived.
-static int kill_ranks(const char *ranks, int first, int size)
+// Ranks [first, last); how many of them lived.
+static int signal_ranks(const char *ranks, int first, int last, int signal_number)
 {
-    int killed = 0;
-    for (int r = first; r < size; r++) {
+    int reached = 0;
+    for (int r = first; r < last; r++) {
         struct rank_state s;
         if (state_read(&s, ranks, r) == 0 && s.pid > 1)
-            killed += kill((pid_t)s.pid, SIGKILL) == 0;
+            reached += kill((pid_t)s.pid, signal_number) == 0;
     }
-    return killed;
+    return reached;
 }
 
-static bool kill_them(const char *who, const char *ranks, const struct rank_state *s)
+static bool end_them(const char *who, const char *ranks, const struct rank_state *s,
+                     int signal_number)
 {
     pid_t mpirun = parent_of((pid_t)s->pid);
     if (strcmp(who, "ranks") == 0)
-        return kill_ranks(ranks, 0, s->size) == s->size;
+        return signal_ranks(ranks, 0, s->size, signal_number) == s->size;
     if (strcmp(who, "rank") == 0)
-        return kill_ranks(ranks, s->size - 1, s->size) == 1;
+        return signal_ranks(ranks, s->size - 1, s->size, signal_number) == 1;
+    if (strcmp(who, "first") == 0)
+        return signal_ranks(ranks, 0, 1, signal_number) == 1;
     if (mpirun <= 1)
         return false;
     if (strcmp(who, "all") == 0)
@@ -70,12 +73,14 @@ int main(int argc, char **argv)
     bool only_wait = false;
     const char *who = "ranks";
     char ranks[PATH_CAPACITY];
-    long delay_ms = 0;
+    long delay_ms = 0, signal_number = SIGKILL;
     struct rank_state s = {0};
-    for (int option; (option = getopt(argc, argv, "+nd:w:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "+nd:s:w:")) != -1;) {
         only_wait |= option == 'n';
         if (option == 'd')
             delay_ms = strtol(optarg, NULL, 10);
+        if (option == 's')
+            signal_number = strtol(optarg, NULL, 10);
         if (option == 'w')
             who = optarg;
     }
@@ -89,7 +94,7 @@ int main(int argc, char **argv)
     (void)usleep((useconds_t)(1000 * delay_ms));
     if (state_read(&s, ranks, 0) != 0 || s.exit_code >= 0)
         return 1;
-    bool done = only_wait || kill_them(who, ranks, &s);
+    bool done = only_wait || end_them(who, ranks, &s, (int)signal_number);
     (void)state_read(&s, ranks, 0); // where it was when it ended
     printf("%s %s at %s step %lld of %d ranks\n", only_wait ? "saw" : "killed", who, s.phase,
            (long long)s.step, s.size);
