@@ -7,7 +7,8 @@
 // (`engine_real`); for host engines that is ordinary memory. What changes from step to step is read
 // from a struct step_scalars in engine memory when the work runs, so that a captured step replays.
 // Nothing allocates in the step loop. None of this is collective: sums across ranks are the
-// worker's, told by `on_ready` which ranges of the gradient arena are final.
+// worker's. `on_ready` tells it which ranges of the gradient arena are final; a group of
+// micro-batches asks it by a callback for what BatchNorm sums over the whole batch.
 //
 // Return values are retort_codes; the message has been printed.
 

@@ -93,7 +93,7 @@ PLANE plane_backward_sums(const struct plane_work *w, size_t plane, int lanes)
     for (size_t p = 0; p < w->pixels; p++)
         for (int c = 0; c < lanes; c++) {
             size_t i = p * lanes + c;
-            float d = y[i] > floor ? dy[i] : 0.0F;
+            float d = dy[i] * (float)(y[i] > floor); // no branch
             sum[c] += (double)d;
             product[c] += (double)d * (double)(x[i] - mean[c]);
         }
@@ -113,7 +113,7 @@ PLANE plane_backward(const struct plane_work *w, size_t plane, int lanes)
     for (size_t p = 0; p < w->pixels; p++)
         for (int c = 0; c < lanes; c++) {
             size_t i = p * lanes + c;
-            float d = y[i] > floor ? dy[i] : 0.0F;
+            float d = dy[i] * (float)(y[i] > floor); // no branch
             dx[i] = factor[c] * (d - base[c] - slope[c] * (x[i] - mean[c]));
         }
 }
