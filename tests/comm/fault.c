@@ -38,7 +38,7 @@ static void fail_by(const char *kind, struct comm *c)
     if (strcmp(kind, "kill") == 0)
         raise(SIGKILL);
     if (strcmp(kind, "abort") == 0)
-        comm_abort(c, RETORT_NUMERIC);
+        comm_abort(c, FAIL(RETORT_NUMERIC, "the loss is not finite"));
     if (strcmp(kind, "leave") == 0)
         exit(FAIL(RETORT_INPUT, "data.h5: a block is damaged"));
 }
