@@ -22,6 +22,7 @@ static const struct {
     {"inspect", inspect_main, "say what an HDF5 file of retort is"},
     {"verify", verify_main, "recompute every checksum of a file"},
     {"run", run_main, "train: teacher, logits, baseline, student; again to go on"},
+    {"submit", submit_main, "the same as a Slurm job that comes back by itself"},
     {"eval", eval_main, "top-1, top-5 and loss of a run or a checkpoint"},
     {"bench", bench_main, "images a second of whole training steps"},
     {"status", status_main, "what a run is doing, from its folder alone"},

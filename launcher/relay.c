@@ -1,4 +1,5 @@
 #include "launcher/relay.h"
+#include "launcher/relay_srun.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -138,7 +139,7 @@ static void take_line(struct relay *r)
         banner_add(r, line);
     } else if (is_note(line)) {
         (void)snprintf(r->note, sizeof r->note, "%.*s", RELAY_TEXT - 1, line);
-    } else if (!starts_with(line, "mpirun: ")) {
+    } else if (!relay_hears_srun(r, line) && !starts_with(line, "mpirun: ")) {
         show(r, line);
     }
 }

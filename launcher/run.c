@@ -12,9 +12,10 @@
 #include "launcher/options.h"
 #include "launcher/result.h"
 #include "launcher/run_folder.h"
+#include "launcher/stages.h"
 #include "launcher/start.h"
 
-enum { RANKS_MAX = 4096, THREADS_MAX = 1024, STAGES_CAPACITY = 128 };
+enum { RANKS_MAX = 4096, THREADS_MAX = 1024 };
 
 static const char ABOUT[] =
     "Trains what RECIPE.yaml says: the stages teacher, logits, baseline, student. Run it again to\n"
@@ -23,7 +24,7 @@ static const char ABOUT[] =
 
 struct arguments {
     int ranks, threads;
-    const char *out, *stages, *device, *hosts;
+    const char *out, *stages, *device, *hosts, *launcher;
     struct text_list sets;
     bool fresh, dry_run, print_recipe;
 };
@@ -46,6 +47,9 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
         {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device,
          "what computes (default auto: the fastest)", 0, 0},
         {"hosts", OPTION_TEXT, "a:4,b:4", &a->hosts, "start the ranks there, by ssh", 0, 0},
+        {"launcher", OPTION_CHOICE, "auto|mpirun|srun", &a->launcher,
+         "what starts them (default auto: srun in a Slurm allocation if it can, else mpirun)", 0,
+         0},
         {"dry-run", OPTION_FLAG, NULL, &a->dry_run,
          "print the command that would be run, and write nothing", 0, 0},
         {"print-recipe", OPTION_FLAG, NULL, &a->print_recipe,
@@ -59,34 +63,6 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
         recipe_describe(stdout);
     }
     return rc;
-}
-
-// The stages to run now as "teacher,logits": those asked for, else the recipe's.
-static int stage_list(char out[STAGES_CAPACITY], const char *asked, const struct recipe *recipe)
-{
-    bool chosen[STAGE_COUNT];
-    char names[STAGES_CAPACITY];
-    memcpy(chosen, recipe->run.stages, sizeof chosen);
-    if (asked) {
-        memset(chosen, 0, sizeof chosen);
-        snprintf(names, sizeof names, "%s", asked);
-        char *rest = names;
-        for (char *name; (name = strsep(&rest, ",")) != NULL;) {
-            enum stage stage;
-            int rc = stage_parse(name, &stage);
-            if (rc != RETORT_OK)
-                return rc;
-            chosen[stage] = true;
-        }
-    }
-    out[0] = '\0';
-    for (int stage = 0; stage < STAGE_COUNT; stage++) {
-        size_t used = strlen(out);
-        if (chosen[stage])
-            snprintf(out + used, STAGES_CAPACITY - used, "%s%s", used ? "," : "",
-                     stage_name((enum stage)stage));
-    }
-    return out[0] ? RETORT_OK : FAIL(RETORT_USAGE, "run: no stage to run; see --stages");
 }
 
 static void remove_matching(const char *folder, const char *pattern)
@@ -168,9 +144,10 @@ static int run_ranks(const struct run_plan *p, bool fresh, const struct start *a
 
 int run_main(int argc, char **argv)
 {
-    struct arguments a = {.device = "auto"};
+    struct arguments a = {.device = "auto", .launcher = "auto"};
     static struct run_plan plan; // large, and needed once
     char stages[STAGES_CAPACITY];
+    bool chosen[STAGE_COUNT];
     bool helped;
     int first, rc;
     TRY(parse(&a, argc, argv, &first, &helped));
@@ -180,7 +157,8 @@ int run_main(int argc, char **argv)
                                         a.hosts,     a.device, a.fresh};
     TRY(run_folder_name(plan.folder, a.out, argv[first]));
     TRY(run_plan_make(&plan, &request));
-    TRY(stage_list(stages, a.stages, &plan.recipe));
+    TRY(stages_choose(chosen, "run", a.stages, &plan.recipe));
+    stages_list(stages, chosen);
     if (a.print_recipe)
         return recipe_print(&plan.recipe, stdout);
     TRY(run_plan_check_inputs(&plan));
@@ -189,6 +167,7 @@ int run_main(int argc, char **argv)
                                 .ranks = plan.ranks,
                                 .threads = plan.threads,
                                 .hosts = a.hosts,
+                                .launcher = a.launcher,
                                 .arguments = arguments};
     rc = a.dry_run ? start_print(&start) : run_ranks(&plan, a.fresh, &start);
 fail:

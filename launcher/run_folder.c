@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/h5file.h"
+#include "launcher/allocation.h"
 #include "launcher/machine.h"
 
 enum { DIFFERENCE_BYTES = 8192, OLD_FOLDERS = 10000 };
@@ -48,10 +49,13 @@ static int host_slots(const char *hosts)
     return slots < 1 ? 1 : (int)slots;
 }
 
-// One rank a core, but no more than a batch has parts.
+// The allocation's tasks or one rank a core, but no more than a batch has parts.
 static int default_ranks(const struct run_request *request, const struct recipe *recipe)
 {
-    int ranks = request->hosts ? host_slots(request->hosts) : machine_cores();
+    struct allocation a;
+    int ranks = request->hosts        ? host_slots(request->hosts)
+                : allocation_read(&a) ? a.ranks
+                                      : machine_cores();
     if (recipe->run.microbatches > 0 && ranks > recipe->run.microbatches)
         ranks = (int)recipe->run.microbatches;
     return ranks;
@@ -61,7 +65,8 @@ static int default_threads(int ranks, const struct recipe *recipe)
 {
     if (recipe->run.threads > 0)
         return (int)recipe->run.threads;
-    int threads = machine_cores() / ranks;
+    struct allocation a;
+    int threads = allocation_read(&a) ? allocation_threads(&a) : machine_cores() / ranks;
     return threads < 1 ? 1 : threads;
 }
 
@@ -119,6 +124,7 @@ int run_plan_make(struct run_plan *p, const struct run_request *request)
     int rc = RETORT_OK;
     char stored_path[PATH_CAPACITY];
     struct recipe stored;
+    struct allocation allocation;
     TRY(recipe_load(&p->recipe, request->recipe_path));
     for (int i = 0; i < request->sets->count; i++)
         TRY(recipe_set(&p->recipe, request->sets->items[i]));
@@ -130,8 +136,10 @@ int run_plan_make(struct run_plan *p, const struct run_request *request)
     }
     settle_precision(&p->recipe, request->device);
     p->ranks = request->ranks;
+    // A job comes back with what Slurm gives it: its ranks follow, within the stored micro-batches.
     if (p->ranks == 0)
-        p->ranks = p->resumes ? (int)stored.run.ranks : default_ranks(request, &p->recipe);
+        p->ranks = p->resumes && !allocation_read(&allocation) ? (int)stored.run.ranks
+                                                               : default_ranks(request, &p->recipe);
     p->threads = request->threads ? request->threads : default_threads(p->ranks, &p->recipe);
     p->recipe.run.threads = p->threads;
     if (p->resumes) {

@@ -1,5 +1,6 @@
 #pragma once
-// Starts the ranks of `retort-worker` under mpirun, passes signals on, and says how they ended.
+// Starts the ranks of `retort-worker` under mpirun or srun, passes signals on, and says how they
+// ended.
 //
 // mpirun runs in a process group of its own, so that a terminal's Ctrl-C reaches the launcher only.
 
@@ -11,6 +12,7 @@ struct start {
     const char *run_folder;       // or NULL: nothing to save, so a stop is a plain end
     int ranks, threads;           // threads of each rank
     const char *hosts;            // "a:4,b:4", or NULL for this host
+    const char *launcher;         // "auto", "mpirun" or "srun"; NULL is mpirun
     const char *const *arguments; // of retort-worker, NULL at the end
     struct owner *owner;          // kept fresh meanwhile; or NULL
 };

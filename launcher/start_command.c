@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "launcher/allocation.h"
 #include "launcher/machine.h"
+#include "launcher/shell_word.h"
 
 // Freed memory stays with the process: a page fault costs more than what it saves.
 static const char MALLOC_TUNABLES[] =
@@ -33,9 +35,11 @@ static void add(struct start_command *c, const char *format, ...)
     c->used += (size_t)length + 1;
 }
 
+// srun hands its own environment on; mpirun's ranks on other hosts get what it names.
 static void add_environment(struct start_command *c, const char *name, const char *value)
 {
-    add(c, "-x");
+    if (c->by_mpirun)
+        add(c, "-x");
     add(c, "%s=%s", name, value);
 }
 
@@ -71,15 +75,30 @@ static int worker_path(char *out)
                 own, own);
 }
 
+// The threads of one host's ranks beside its cores.
+struct room {
+    long wanted, cores;
+};
+
+static struct room room_of(const struct start *s)
+{
+    struct allocation a;
+    if (s->hosts || !allocation_read(&a))
+        return (struct room){(long)s->ranks * s->threads, machine_cores()};
+    int ranks = s->ranks < a.node_ranks ? s->ranks : a.node_ranks;
+    if (s->ranks > a.ranks)
+        ranks = (s->ranks + a.nodes - 1) / a.nodes;
+    return (struct room){(long)ranks * s->threads, a.node_cores};
+}
+
 // Ranks are bound to cores of their own where there are enough: a thread that wanders loses its
 // cache, and two that share a core wait for each other. A run on half of the machine or less is
 // not: a second one beside it would be bound to the same cores. Those of other hosts we do not
 // know.
-static bool add_placement(struct start_command *c, const struct start *s)
+static void add_placement(struct start_command *c, const struct start *s, struct room room)
 {
-    long wanted = (long)s->ranks * s->threads, cores = machine_cores();
-    bool fits = s->hosts || wanted <= cores;
-    bool bound = !s->hosts && fits && 2 * wanted > cores;
+    bool fits = room.wanted <= room.cores;
+    bool bound = !s->hosts && fits && 2 * room.wanted > room.cores;
     if (s->hosts) {
         add(c, "--host");
         add(c, "%s", s->hosts);
@@ -91,28 +110,69 @@ static bool add_placement(struct start_command *c, const struct start *s)
     }
     add(c, "--bind-to");
     add(c, "%s", bound ? "core" : "none");
-    return fits;
 }
 
-int start_command_build(struct start_command *c, const struct start *s)
+static void add_mpirun(struct start_command *c, const struct start *s)
 {
-    char worker[PATH_CAPACITY], number[16];
-    c->used = 0;
-    c->count = 0;
-    int rc = worker_path(worker);
-    if (rc != RETORT_OK)
-        return rc;
     add(c, "mpirun");
     add(c, "-n");
     add(c, "%d", s->ranks);
-    bool fits = add_placement(c, s);
-    snprintf(number, sizeof number, "%d", s->threads);
+    add_placement(c, s, room_of(s));
+}
+
+// A rank that leaves ends the others by itself, through MPI; srun that kills them at the first code
+// other than 0 would take the others' checkpoint codes for deaths. What srun binds to what, the
+// cluster's own setting says.
+static void add_srun(struct start_command *c, const struct start *s)
+{
+    struct allocation a;
+    (void)allocation_read(&a);
+    add(c, "srun");
+    add(c, "--mpi=pmix");
+    add(c, "--export=ALL");
+    add(c, "--kill-on-bad-exit=0");
+    add(c, "--distribution=block");
+    add(c, "--nodes=%d", s->ranks < a.nodes ? s->ranks : a.nodes);
+    add(c, "--ntasks=%d", s->ranks);
+    if (a.rank_cpus && s->ranks <= a.ranks) // srun does not take it from the job
+        add(c, "--cpus-per-task=%d", a.rank_cpus);
+    else if (s->ranks > a.ranks)
+        add(c, "--overcommit");
+}
+
+static void add_environments(struct start_command *c, const struct start *s)
+{
+    struct room room = room_of(s);
+    char number[16];
+    (void)snprintf(number, sizeof number, "%d", s->threads);
     add_environment(c, "OMP_NUM_THREADS", number);
-    if (!fits) // threads that spin while they wait would take the core from those that work
+    if (!s->hosts && room.wanted > room.cores)
+        // threads that spin while they wait would take the core from those that work
         add_default(c, "OMP_WAIT_POLICY", "PASSIVE");
     add_default(c, "GLIBC_TUNABLES", MALLOC_TUNABLES);
     // mpirun gives rank 0 a terminal of its own, whatever ours is.
     add_environment(c, "RETORT_TERMINAL", isatty(STDOUT_FILENO) ? "1" : "0");
+}
+
+int start_command_build(struct start_command *c, const struct start *s)
+{
+    char worker[PATH_CAPACITY];
+    enum launcher launcher;
+    c->used = 0;
+    c->count = 0;
+    int rc = worker_path(worker);
+    if (rc == RETORT_OK)
+        rc = launcher_choose(&launcher, s, worker);
+    if (rc != RETORT_OK)
+        return rc;
+    c->by_mpirun = launcher == LAUNCHER_MPIRUN;
+    if (c->by_mpirun)
+        add_mpirun(c, s);
+    else
+        add(c, "env");
+    add_environments(c, s);
+    if (!c->by_mpirun)
+        add_srun(c, s);
     add(c, "%s", worker);
     for (const char *const *argument = s->arguments; *argument; argument++)
         add(c, "%s", *argument);
@@ -124,19 +184,5 @@ int start_command_build(struct start_command *c, const struct start *s)
 
 void start_command_print(const struct start_command *c)
 {
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-        "0123456789_-./:=,@%+";
-    for (int i = 0; i < c->count; i++) {
-        const char *word = c->words[i];
-        const char *end = i + 1 < c->count ? " " : "\n";
-        if (*word && word[strspn(word, plain)] == '\0') {
-            printf("%s%s", word, end);
-            continue;
-        }
-        putchar('\'');
-        for (; *word; word++)
-            *word == '\'' ? fputs("'\\''", stdout) : putchar(*word);
-        printf("'%s", end);
-    }
+    shell_line(stdout, (const char *const *)c->words);
 }

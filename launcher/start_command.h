@@ -1,5 +1,5 @@
 #pragma once
-// The command line of mpirun for a start.
+// The command line of mpirun or srun for a start.
 
 #include <stddef.h>
 
@@ -12,6 +12,7 @@ struct start_command {
     size_t used;
     char *words[COMMAND_WORDS + 1]; // into text; NULL at the end
     int count;
+    bool by_mpirun; // else by srun
 };
 
 int start_command_build(struct start_command *c, const struct start *s);

@@ -62,6 +62,8 @@ static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
         return main_eval(comm, argv, agreed);
     if (argc == 10 && strcmp(argv[1], "bench") == 0)
         return bench_main(comm, argv + 2, agreed);
+    if (argc == 2 && strcmp(argv[1], "probe") == 0) // of a launcher: that there are ranks is all
+        return RETORT_OK;
     (void)fputs(USAGE, stderr);
     *agreed = true;
     return RETORT_USAGE;

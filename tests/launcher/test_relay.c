@@ -127,13 +127,44 @@ static void test_long_line(void **state)
     assert_int_equal(r.used, 0);
 }
 
+// As Slurm 22.05 wrote it.
+static void test_srun(void **state)
+{
+    struct relay r;
+    char shown[4096];
+    (void)state;
+    feed(&r,
+         "[rank 0/4 node1] warning: slow disk\n"
+         "slurmstepd: error: *** STEP 3.0 ON node1 CANCELLED AT 2026-01-02T03:04:05 ***\n"
+         "srun: error: node2: task 3: Killed\n"
+         "srun: Job step aborted: Waiting up to 5 seconds for job step to finish.\n"
+         "srun: error: node1: tasks 0-1: Exited with exit code 4\n",
+         7, shown);
+    assert_string_equal(shown, "[rank 0/4 node1] warning: slow disk\n");
+    assert_int_equal(r.dead_rank, 3);
+    assert_int_equal(r.dead_signal, 9);
+    assert_string_equal(r.dead_host, "node2");
+    assert_int_equal(r.exit_rank, -1);
+    feed(&r,
+         "srun: error: node1: tasks 2-3: Exited with exit code 3\n"
+         "srun: error: node1: task 0: Segmentation fault (core dumped)\n",
+         100, shown);
+    assert_string_equal(shown, "");
+    assert_int_equal(r.exit_rank, 2);
+    assert_int_equal(r.exit_code, 3);
+    assert_int_equal(r.dead_rank, -1);
+    feed(&r, "srun: error: node1: task 12: Segmentation fault (core dumped)\nsrun: error: \n", 100,
+         shown);
+    assert_int_equal(r.dead_rank, 12);
+    assert_int_equal(r.dead_signal, 11);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_death),
-        cmocka_unit_test(test_banner),
-        cmocka_unit_test(test_exit),
-        cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_death), cmocka_unit_test(test_banner),
+        cmocka_unit_test(test_exit),  cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_srun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

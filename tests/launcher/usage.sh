@@ -24,6 +24,14 @@ refused 'run: --threads -1: expected a whole number' run recipe.yaml --threads -
 refused 'run: --device gpu: expected auto\|cpu\|reference' run recipe.yaml --device gpu
 refused 'run: --device au: expected' run recipe.yaml --device au
 refused 'run: --out wants a value that is not empty' run recipe.yaml --out ''
+refused 'run: --launcher slurm: expected auto\|mpirun\|srun' run recipe.yaml --launcher slurm
+refused 'submit: RECIPE.yaml is missing' submit -- --mem=1G
+refused 'submit: --nodes 2-1: expected a number or a range' submit recipe.yaml --nodes 2-1
+refused 'submit: --nodes 1-: expected a number or a range' submit recipe.yaml --nodes 1-
+refused 'submit: --nodes 2,4: expected a number or a range' submit recipe.yaml --nodes 2,4
+refused 'submit: --array seed: expected KEY=V1' submit recipe.yaml --array seed
+refused 'submit: --array run.seed=1,: a value is empty' submit recipe.yaml --array run.seed=1,
+refused 'run.sead' submit recipe.yaml --array run.sead=1,2
 refused 'eval: --data FILE is missing' eval data.h5
 refused 'eval: --split test: expected val\|train' eval data.h5 --split test
 refused 'bench: a word too many' bench conv12
@@ -33,14 +41,14 @@ refused 'devices: a word too many' devices all
 [ ! -e runs ] || fail "a refused command made a folder"
 
 expect 0 "$retort" --help
-for command in pack synth inspect verify run eval bench status stop devices; do
+for command in pack synth inspect verify run submit eval bench status stop devices; do
     says out "^  $command +[a-z]"
     expect 0 "$retort" "$command" --help
     says out "^(usage: )?retort $command"
     says out '--help'
     expect 0 "$retort" --help
 done
-quiet_about out '^  (predict|export|import|report|submit) '
+quiet_about out '^  (predict|export|import|report) '
 for code in 0 2 3 4 5 6 75; do
     says out "^  $code +[a-z]"
 done
