@@ -11,5 +11,18 @@ struct ending {
     int killed;                // the signal that ended all at once, or 0
 };
 
-// Prints the line where there is one to print, and returns the code to leave with.
-int ending_report(const struct ending *e);
+enum { CAUSE_CAPACITY = 4 * RELAY_TEXT };
+
+struct verdict {
+    int code;                   // to leave with
+    int rank;                   // that failed, or -1 when none is named
+    bool asked;                 // for from outside
+    bool said;                  // a rank has printed the cause itself
+    const char *remedy;         // what the line ends with; "" for none
+    char cause[CAUSE_CAPACITY]; // "" when nothing failed
+};
+
+// Prints nothing.
+void ending_judge(struct verdict *out, const struct ending *e);
+// Prints the line where there is one to print, and returns the code.
+int verdict_say(const struct verdict *v);

@@ -6,15 +6,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "launcher/process.h"
 
-static void get_text(const json_t *root, const char *key, char out[OWNER_NAME])
+static void get_text(const json_t *root, const char *key, char *out, size_t out_bytes)
 {
     const char *text = json_string_value(json_object_get(root, key));
-    snprintf(out, OWNER_NAME, "%s", text ? text : "");
+    snprintf(out, out_bytes, "%s", text ? text : "");
 }
 
 static int64_t get_number(const json_t *root, const char *key)
@@ -22,14 +24,28 @@ static int64_t get_number(const json_t *root, const char *key)
     return (int64_t)json_number_value(json_object_get(root, key));
 }
 
+static double seconds_of(struct timespec t)
+{
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 bool owner_read(struct owner *out, const char *folder)
 {
+    struct stat info;
     *out = (struct owner){0};
     if (path_join(out->path, folder, "owner.json") != RETORT_OK)
         return false;
-    json_t *root = json_load_file(out->path, 0, NULL);
-    get_text(root, "host", out->host);
-    get_text(root, "job", out->job);
+    int file = open(out->path, O_RDONLY | O_CLOEXEC); // NFS looks at its server then
+    if (file < 0)
+        return false;
+    json_t *root = json_loadfd(file, 0, NULL);
+    if (fstat(file, &info) == 0)
+        out->age_s = (double)time(NULL) - seconds_of(info.st_mtim);
+    close(file);
+    get_text(root, "token", out->token, sizeof out->token);
+    get_text(root, "host", out->host, sizeof out->host);
+    get_text(root, "machine", out->machine, sizeof out->machine);
+    get_text(root, "job", out->job, sizeof out->job);
     out->pid = get_number(root, "pid");
     out->start_ticks = get_number(root, "start_ticks");
     out->started = get_number(root, "started");
@@ -45,24 +61,64 @@ static void host_name(char out[OWNER_NAME])
     out[OWNER_NAME - 1] = '\0';
 }
 
+// "<boot id> pid:[4026531836]": hosts may share a name, and containers a host.
+static void machine_name(char out[OWNER_NAME])
+{
+    char boot[64] = "", namespace[64] = "";
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (file && !fgets(boot, sizeof boot, file))
+        boot[0] = '\0';
+    if (file)
+        fclose(file);
+    boot[strcspn(boot, "\n")] = '\0';
+    ssize_t length = readlink("/proc/self/ns/pid", namespace, sizeof namespace - 1);
+    namespace[length > 0 ? length : 0] = '\0';
+    snprintf(out, OWNER_NAME, "%s %s", boot, namespace);
+}
+
 bool owner_is_here(const struct owner *o)
 {
-    char host[OWNER_NAME];
-    host_name(host);
-    return strcmp(host, o->host) == 0;
+    char machine[OWNER_NAME];
+    machine_name(machine);
+    return strcmp(machine, o->machine) == 0;
 }
 
 bool owner_is_alive(const struct owner *o)
 {
     if (owner_is_here(o))
         return process_start_ticks((pid_t)o->pid) == o->start_ticks;
-    return time(NULL) - o->beat < OWNER_STALE_S;
+    return o->age_s < OWNER_STALE_S;
+}
+
+// A new file is as old as its file system's clock says now.
+double owner_file_age(const char *folder, const char *path)
+{
+    char probe[PATH_CAPACITY], name[64];
+    struct stat now, then;
+    snprintf(name, sizeof name, ".clock.%ld.partial", (long)getpid());
+    if (stat(path, &then) != 0)
+        return 0;
+    double now_s = (double)time(NULL);
+    int file = path_join(probe, folder, name) == RETORT_OK
+                   ? open(probe, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
+                   : -1;
+    if (file >= 0 && write(file, "\n", 1) == 1 && fsync(file) == 0 && fstat(file, &now) == 0)
+        now_s = seconds_of(now.st_mtim);
+    if (file >= 0) {
+        close(file);
+        unlink(probe);
+    }
+    return now_s - seconds_of(then.st_mtim);
 }
 
 int owner_check(const char *folder)
 {
     struct owner other;
-    if (!owner_read(&other, folder) || !owner_is_alive(&other))
+    if (!owner_read(&other, folder))
+        return RETORT_OK;
+    if (!owner_is_here(&other))
+        other.age_s = owner_file_age(folder, other.path);
+    if (!owner_is_alive(&other))
         return RETORT_OK;
     return FAIL(RETORT_BUSY,
                 "%s is in use by a living run (host %s, pid %lld%s%s); \"retort stop %s\" ends it "
@@ -71,77 +127,58 @@ int owner_check(const char *folder)
                 folder);
 }
 
-static char *owner_text(const struct owner *o)
+void owner_name_self(struct owner *o)
 {
-    json_t *root =
-        json_pack("{s:s, s:I, s:I, s:s, s:I, s:I}", "host", o->host, "pid", (json_int_t)o->pid,
-                  "start_ticks", (json_int_t)o->start_ticks, "job", o->job, "started",
-                  (json_int_t)o->started, "beat", (json_int_t)o->beat);
+    const char *job = getenv("SLURM_JOB_ID");
+    uint64_t random[2] = {0};
+    *o = (struct owner){.pid = getpid(), .started = time(NULL), .beat = time(NULL)};
+    o->start_ticks = process_start_ticks(getpid());
+    host_name(o->host);
+    machine_name(o->machine);
+    snprintf(o->job, sizeof o->job, "%s", job ? job : "");
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        random[0] = (uint64_t)o->pid << 32 ^ (uint64_t)o->started; // and the host's name beside it
+    snprintf(o->token, sizeof o->token, "%016llx%016llx", (unsigned long long)random[0],
+             (unsigned long long)random[1]);
+}
+
+char *owner_text(const struct owner *o)
+{
+    json_t *root = json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:s, s:s}", "host", o->host, "pid",
+                             (json_int_t)o->pid, "start_ticks", (json_int_t)o->start_ticks, "job",
+                             o->job, "started", (json_int_t)o->started, "beat", (json_int_t)o->beat,
+                             "machine", o->machine, "token", o->token);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     return text;
 }
 
-// Creates the file unless it is there, whole at once; false with errno.
-static bool create_exclusively(const struct owner *o, const char *text)
+// What cannot be read now, as on a network file system that does not answer, may still be ours.
+static bool is_lost(const struct owner *o)
 {
-    char partial[PATH_CAPACITY];
-    if (partial_path(partial, o->path) != RETORT_OK)
+    char folder[PATH_CAPACITY];
+    struct owner now;
+    snprintf(folder, sizeof folder, "%s", o->path);
+    *strrchr(folder, '/') = '\0';
+    if (owner_read(&now, folder))
+        return strcmp(now.token, o->token) != 0;
+    return access(o->path, F_OK) != 0 && errno == ENOENT;
+}
+
+void owner_partial(char out[PATH_CAPACITY + OWNER_TOKEN], const char *path, const struct owner *o)
+{
+    snprintf(out, PATH_CAPACITY + OWNER_TOKEN, "%s.%.8s.partial", path, o->token);
+}
+
+bool owner_refresh(struct owner *o)
+{
+    char partial[PATH_CAPACITY + OWNER_TOKEN];
+    if (is_lost(o))
         return false;
-    FILE *file = fopen(partial, "we");
-    bool written = file && fputs(text, file) >= 0;
-    written = file && fclose(file) == 0 && written;
-    bool linked = written && link(partial, o->path) == 0;
-    int why = errno;
-    unlink(partial);
-    errno = why;
-    return linked;
-}
-
-// Another launcher may have taken the dead owner's place in the same moment: the last one wins.
-static int take_over(struct owner *o, const char *folder, const char *text)
-{
-    const struct timespec settle = {.tv_nsec = 200000000};
-    struct owner winner;
-    int rc = file_write_whole(o->path, text, strlen(text));
-    if (rc != RETORT_OK)
-        return rc;
-    nanosleep(&settle, NULL);
-    if (owner_read(&winner, folder) && winner.pid == o->pid && strcmp(winner.host, o->host) == 0)
-        return RETORT_OK;
-    return FAIL(RETORT_BUSY, "%s was taken by another run (host %s, pid %lld) in this moment",
-                folder, winner.host, (long long)winner.pid);
-}
-
-int owner_take(struct owner *o, const char *folder)
-{
-    const char *job = getenv("SLURM_JOB_ID");
-    *o = (struct owner){.pid = getpid(), .started = time(NULL), .beat = time(NULL)};
-    o->start_ticks = process_start_ticks(getpid());
-    host_name(o->host);
-    snprintf(o->job, sizeof o->job, "%s", job ? job : "");
-    int rc = path_join(o->path, folder, "owner.json");
-    char *text = owner_text(o);
-    if (rc == RETORT_OK && !text)
-        rc = FAIL(RETORT_MEMORY, "no memory for %s", o->path);
-    // File systems without hard links fail with other errors; a rename serves there.
-    if (rc == RETORT_OK && !create_exclusively(o, text)) {
-        rc = owner_check(folder);
-        if (rc == RETORT_OK)
-            rc = take_over(o, folder, text);
-    }
-    if (rc != RETORT_OK)
-        o->path[0] = '\0';
-    free(text);
-    return rc;
-}
-
-void owner_refresh(struct owner *o)
-{
-    char partial[PATH_CAPACITY];
     o->beat = time(NULL);
     char *text = owner_text(o);
-    if (text && partial_path(partial, o->path) == RETORT_OK) {
+    owner_partial(partial, o->path, o);
+    if (text) {
         FILE *file = fopen(partial, "we");
         bool written = file && fputs(text, file) >= 0;
         written = file && fclose(file) == 0 && written;
@@ -149,11 +186,12 @@ void owner_refresh(struct owner *o)
             unlink(partial);
     }
     free(text);
+    return true;
 }
 
 void owner_release(struct owner *o)
 {
-    if (o->path[0])
+    if (o->path[0] && !is_lost(o))
         unlink(o->path);
     o->path[0] = '\0';
 }

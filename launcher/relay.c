@@ -89,11 +89,14 @@ static void note_exit(struct relay *r, const char *line)
 
 static void note_error(struct relay *r, const char *line)
 {
-    static const char RANK[] = "[rank ";
-    if (!strstr(line, "error: "))
+    static const char RANK[] = "[rank ", ERROR[] = "error: ";
+    const char *error = strstr(line, ERROR);
+    if (!error)
         return;
     if (!r->error_seen && starts_with(line, RANK))
         r->error_rank = (int)strtol(line + sizeof RANK - 1, NULL, 10);
+    if (!r->error_seen)
+        (void)snprintf(r->error, sizeof r->error, "%.*s", RELAY_TEXT - 1, error + sizeof ERROR - 1);
     r->error_seen = true;
 }
 

@@ -9,14 +9,15 @@
 enum { RELAY_LINE = 16384, RELAY_TEXT = 1024, RELAY_NAME = 256 };
 
 struct relay {
-    int log;         // descriptor of the log of everything, or -1; borrowed
-    bool terminal;   // stdout and stderr are one: erase a progress line first
-    bool framed;     // inside a banner
-    bool fresh;      // whose first line is to come
-    bool dull;       // that says nothing of the cause
-    bool error_seen; // a rank has said what is wrong
-    int error_rank;  // which, or -1
-    int dead_rank;   // that died by a signal, or -1
+    int log;                // descriptor of the log of everything, or -1; borrowed
+    bool terminal;          // stdout and stderr are one: erase a progress line first
+    bool framed;            // inside a banner
+    bool fresh;             // whose first line is to come
+    bool dull;              // that says nothing of the cause
+    bool error_seen;        // a rank has said what is wrong
+    int error_rank;         // which, or -1
+    char error[RELAY_TEXT]; // its words, without the rank in front
+    int dead_rank;          // that died by a signal, or -1
     int dead_signal;
     char dead_host[RELAY_NAME];
     int exit_rank;           // the first to end with a code other than 0, or -1

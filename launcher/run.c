@@ -1,8 +1,10 @@
 // retort run: the stages of a recipe, from the first start or from where the folder stands.
 
-#include <glob.h>
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -10,7 +12,9 @@
 #include "launcher/commands.h"
 #include "launcher/left_ranks.h"
 #include "launcher/options.h"
+#include "launcher/restart.h"
 #include "launcher/result.h"
+#include "launcher/run_events.h"
 #include "launcher/run_folder.h"
 #include "launcher/stages.h"
 #include "launcher/start.h"
@@ -23,7 +27,7 @@ static const char ABOUT[] =
     "write a checkpoint and leave with code 75; a second INT or TERM ends it at once.";
 
 struct arguments {
-    int ranks, threads;
+    int ranks, threads, max_restarts;
     const char *out, *stages, *device, *hosts, *launcher;
     struct text_list sets;
     bool fresh, dry_run, print_recipe;
@@ -50,6 +54,9 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
         {"launcher", OPTION_CHOICE, "auto|mpirun|srun", &a->launcher,
          "what starts them (default auto: srun in a Slurm allocation if it can, else mpirun)", 0,
          0},
+        {"max-restarts", OPTION_COUNT, "N", &a->max_restarts,
+         "start again from the last checkpoint when a rank dies, so often (default: never)", 0,
+         RESTARTS_MAX},
         {"dry-run", OPTION_FLAG, NULL, &a->dry_run,
          "print the command that would be run, and write nothing", 0, 0},
         {"print-recipe", OPTION_FLAG, NULL, &a->print_recipe,
@@ -65,34 +72,20 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
     return rc;
 }
 
-static void remove_matching(const char *folder, const char *pattern)
+// A run that Slurm brought back says so.
+static void record_requeue(const char *folder)
 {
-    char path[PATH_CAPACITY];
-    glob_t found;
-    if (path_join(path, folder, pattern) != RETORT_OK || glob(path, 0, NULL, &found) != 0)
+    const char *job = getenv("SLURM_JOB_ID"), *count = getenv("SLURM_RESTART_COUNT");
+    if (!count || !*count)
         return;
-    for (size_t i = 0; i < found.gl_pathc; i++)
-        unlink(found.gl_pathv[i]);
-    globfree(&found);
-}
-
-// What ranks were writing when they were killed.
-static void clear_partials(const char *folder)
-{
-    remove_matching(folder, "*.partial");
-    remove_matching(folder, "*/*.partial");
-}
-
-// Leftovers of an earlier start: what would speak for this one, and what is half-written.
-static void clear_traces(const char *folder)
-{
-    remove_matching(folder, "stop-requested");
-    remove_matching(folder, "ranks/*.state");
-    clear_partials(folder);
+    run_events_add(folder, json_pack("{s:s, s:I, s:I, s:s}", "event", "requeue", "time",
+                                     (json_int_t)time(NULL), "slurm_restart_count",
+                                     (json_int_t)strtoll(count, NULL, 10), "job", job ? job : ""));
 }
 
 static int open_folder(const struct run_plan *p, bool fresh, struct owner *owner)
 {
+    char request[PATH_CAPACITY];
     int rc = owner_check(p->folder);
     if (rc == RETORT_OK && fresh)
         rc = run_folder_move_aside(p->folder);
@@ -102,9 +95,13 @@ static int open_folder(const struct run_plan *p, bool fresh, struct owner *owner
         rc = owner_take(owner, p->folder);
     if (rc == RETORT_OK)
         rc = run_folder_write_recipe(p);
+    if (rc == RETORT_OK)
+        rc = path_join(request, p->folder, "stop-requested");
     if (rc == RETORT_OK) {
         left_ranks_end(p->folder);
-        clear_traces(p->folder);
+        unlink(request); // of an earlier start
+        run_folder_clear_states(p->folder);
+        run_folder_clear_partials(p->folder);
     }
     return rc;
 }
@@ -120,18 +117,20 @@ static void forget_refused_start(const struct run_plan *p, int code)
         unlink(recipe);
 }
 
-static int run_ranks(const struct run_plan *p, bool fresh, const struct start *asked)
+static int run_ranks(const struct run_plan *p, const struct arguments *a, const struct start *asked)
 {
     struct owner owner = {0};
     struct start start = *asked;
-    int rc = open_folder(p, fresh, &owner);
+    int rc = open_folder(p, a->fresh, &owner);
     if (rc == RETORT_OK) {
         log_info("%s %s with %d rank%s of %d thread%s", p->resumes ? "going on in" : "starting in",
                  p->folder, p->ranks, p->ranks == 1 ? "" : "s", p->threads,
                  p->threads == 1 ? "" : "s");
         start.owner = &owner;
-        rc = start_ranks(&start);
-        clear_partials(p->folder);
+        if (p->resumes)
+            record_requeue(p->folder);
+        rc = restart_ranks(&start, a->max_restarts);
+        run_folder_clear_partials(p->folder);
         forget_refused_start(p, rc);
     }
     owner_release(&owner);
@@ -169,7 +168,7 @@ int run_main(int argc, char **argv)
                                 .hosts = a.hosts,
                                 .launcher = a.launcher,
                                 .arguments = arguments};
-    rc = a.dry_run ? start_print(&start) : run_ranks(&plan, a.fresh, &start);
+    rc = a.dry_run ? start_print(&start) : run_ranks(&plan, &a, &start);
 fail:
     return rc;
 }

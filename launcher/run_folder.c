@@ -1,9 +1,11 @@
 #include "launcher/run_folder.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -201,4 +203,26 @@ int run_folder_write_recipe(const struct run_plan *p)
         rc = file_write_whole(path, text, strlen(text));
     free(text);
     return rc;
+}
+
+static void remove_matching(const char *folder, const char *pattern)
+{
+    char path[PATH_CAPACITY];
+    glob_t found;
+    if (path_join(path, folder, pattern) != RETORT_OK || glob(path, 0, NULL, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        unlink(found.gl_pathv[i]);
+    globfree(&found);
+}
+
+void run_folder_clear_partials(const char *folder)
+{
+    remove_matching(folder, "*.partial");
+    remove_matching(folder, "*/*.partial");
+}
+
+void run_folder_clear_states(const char *folder)
+{
+    remove_matching(folder, "ranks/*.state");
 }

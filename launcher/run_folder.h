@@ -32,3 +32,8 @@ int run_plan_check_inputs(const struct run_plan *p);
 int run_folder_move_aside(const char *folder);
 // Writes recipe.yaml whole.
 int run_folder_write_recipe(const struct run_plan *p);
+
+// Removes what ranks were writing when they were killed.
+void run_folder_clear_partials(const char *folder);
+// Removes the state files of ranks that are gone, which would speak for the next ones.
+void run_folder_clear_states(const char *folder);

@@ -14,9 +14,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "launcher/ending.h"
 #include "launcher/process.h"
 #include "launcher/relay.h"
+#include "launcher/signals.h"
 #include "launcher/start_command.h"
 
 static const double MPIRUN_GRACE_S = 3;   // to end by itself once its ranks are killed
@@ -32,27 +32,17 @@ struct launch {
     int stop;        // the signal that asked for an end, or 0
     int killed;      // the signal that ended all at once, or 0
     double killed_s; // when
+    bool lost;       // the run folder, to another launcher
     struct relay relay;
     struct process_list spare; // children that are none of ours
 };
-
-// What nohup or a script's background made us ignore stays ignored.
-static void our_signals(sigset_t *set)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD};
-    struct sigaction now;
-    sigemptyset(set);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        if (sigaction(numbers[i], NULL, &now) != 0 || now.sa_handler != SIG_IGN)
-            sigaddset(set, numbers[i]);
-}
 
 // In the child: never returns. What goes wrong travels as an errno through `report`.
 static _Noreturn void become_mpirun(const struct start_command *command, pid_t launcher, int errors,
                                     int report)
 {
     sigset_t set;
-    our_signals(&set);
+    signals_of_launcher(&set);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
     setpgid(0, 0);
     // mpirun ends its ranks on TERM: they do not outlive a launcher that was killed.
@@ -153,6 +143,14 @@ static bool read_errors(struct launch *l)
     return count < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
+static void beat(struct launch *l)
+{
+    if (!l->lost && !owner_refresh(l->start->owner)) {
+        l->lost = true;
+        end_at_once(l, SIGTERM);
+    }
+}
+
 static void wait_for_end(struct launch *l)
 {
     bool open = true;
@@ -168,7 +166,7 @@ static void wait_for_end(struct launch *l)
             kill(-l->mpirun, SIGKILL);
         l->ended = waitpid(l->mpirun, &l->status, WNOHANG) == l->mpirun;
         if (l->start->owner && clock_seconds() - last_beat >= OWNER_BEAT_S) {
-            owner_refresh(l->start->owner);
+            beat(l);
             last_beat = clock_seconds();
         }
     }
@@ -197,20 +195,32 @@ int start_print(const struct start *s)
     return rc;
 }
 
-int start_ranks(const struct start *s)
+// Another run's launcher took us for dead: the machine slept, or its network was gone.
+static void judge_lost(struct verdict *v, const char *run_folder)
+{
+    v->code = RETORT_BUSY;
+    v->remedy = "";
+    v->said = false;
+    snprintf(v->cause, sizeof v->cause,
+             "%.2000s was taken by another run while this one did not answer; this one ends",
+             run_folder);
+}
+
+void start_run(const struct start *s, struct verdict *v)
 {
     struct start_command command;
     struct launch l = {.start = s, .signals = -1, .errors = -1};
     sigset_t set, before;
-    int rc = start_command_build(&command, s);
-    if (rc != RETORT_OK)
-        return rc;
-    int log = open_log(s, &command);
+    bool listens = false;
+    int log = -1, rc;
+    *v = (struct verdict){.rank = -1, .remedy = ""};
+    TRY(start_command_build(&command, s));
+    log = open_log(s, &command);
     relay_init(&l.relay, log);
     process_adopt_orphans();
     process_children(&l.spare, getpid());
-    our_signals(&set);
-    sigprocmask(SIG_BLOCK, &set, &before);
+    signals_of_launcher(&set);
+    listens = sigprocmask(SIG_BLOCK, &set, &before) == 0;
     TRY_ELSE((l.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) >= 0, RETORT_FAILED,
              "cannot listen to signals: %s", strerror(errno));
     TRY(spawn(&l, &command));
@@ -225,14 +235,25 @@ int start_ranks(const struct start *s)
                                   .status = l.status,
                                   .stop = l.stop,
                                   .killed = l.killed};
-    rc = ending_report(&ending);
+    ending_judge(v, &ending);
+    if (l.lost)
+        judge_lost(v, s->run_folder);
 fail:
+    if (rc != RETORT_OK)
+        v->code = rc; // and the line is printed
     if (l.errors >= 0)
         close(l.errors);
     if (l.signals >= 0)
         close(l.signals);
     if (log >= 0)
         close(log);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return rc;
+    if (listens)
+        sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+int start_ranks(const struct start *s)
+{
+    struct verdict v;
+    start_run(s, &v);
+    return verdict_say(&v);
 }

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "launcher/ending.h"
 #include "launcher/owner.h"
 
 struct start {
@@ -24,3 +25,5 @@ int start_print(const struct start *s);
 // (base/error.h), RETORT_RANK when one was killed, or 128 + the signal that ended all at once.
 // Nothing of the run is left on this host.
 int start_ranks(const struct start *s);
+// The same; the line of a failure is the caller's to print (verdict_say).
+void start_run(const struct start *s, struct verdict *v);

@@ -144,12 +144,16 @@ static void add_environments(struct start_command *c, const struct start *s)
 {
     struct room room = room_of(s);
     char number[16];
+    (void)snprintf(number, sizeof number, "%d", s->ranks);
+    add_environment(c, "RETORT_RANKS", number); // they refuse to be another number
     (void)snprintf(number, sizeof number, "%d", s->threads);
     add_environment(c, "OMP_NUM_THREADS", number);
     if (!s->hosts && room.wanted > room.cores)
         // threads that spin while they wait would take the core from those that work
         add_default(c, "OMP_WAIT_POLICY", "PASSIVE");
     add_default(c, "GLIBC_TUNABLES", MALLOC_TUNABLES);
+    if (s->owner) // they write nothing more once the folder is another's
+        add_environment(c, "RETORT_OWNER", s->owner->token);
     // mpirun gives rank 0 a terminal of its own, whatever ours is.
     add_environment(c, "RETORT_TERMINAL", isatty(STDOUT_FILENO) ? "1" : "0");
 }

@@ -69,6 +69,25 @@ static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
     return RETORT_USAGE;
 }
 
+// A launcher without a working PMI starts many worlds of one rank, which would all write the same
+// files. The first of them speaks.
+static int check_size(const struct comm *comm, bool *agreed)
+{
+    const char *asked = getenv("RETORT_RANKS"), *task = getenv("SLURM_PROCID");
+    int wanted = 0, rc = RETORT_OK;
+    if (asked)
+        rc = whole_number(asked, &wanted);
+    if (rc != RETORT_OK || !asked || wanted == comm_size(comm))
+        return rc;
+    *agreed = true; // it is every rank's
+    if (comm_rank(comm) > 0 || (comm_size(comm) == 1 && task && strcmp(task, "0") != 0))
+        return RETORT_USAGE;
+    return FAIL(RETORT_USAGE,
+                "MPI size is not what the launcher asked for: %d in place of %d; is retort-worker "
+                "linked with the MPI of this mpirun, or the PMI of this srun?",
+                comm_size(comm), wanted);
+}
+
 int main(int argc, char **argv)
 {
     struct comm *comm = NULL;
@@ -76,7 +95,9 @@ int main(int argc, char **argv)
     int rc = comm_mpi_create(&comm);
     if (rc != RETORT_OK)
         return rc;
-    rc = dispatch(comm, argc, argv, &agreed);
+    rc = check_size(comm, &agreed);
+    if (rc == RETORT_OK)
+        rc = dispatch(comm, argc, argv, &agreed);
     if (rc != RETORT_OK && !agreed)
         comm_abort(comm, rc); // peers may wait for us in a collective
     comm_destroy(&comm);

@@ -1,6 +1,7 @@
 #include "worker/rank.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,6 +45,21 @@ bool rank_speaks(struct rank *r, bool failed)
 {
     int mine = failed ? comm_size(r->comm) - comm_rank(r->comm) : 0;
     return comm_agree(r->comm, mine) == mine && failed;
+}
+
+int rank_check_owner(const struct rank *r)
+{
+    char path[PATH_CAPACITY];
+    const char *mine = getenv("RETORT_OWNER");
+    int rc = path_join(path, r->folder, "owner.json");
+    if (rc != RETORT_OK || !mine)
+        return rc;
+    json_t *owner = json_load_file(path, 0, NULL); // one that cannot be read now may be ours
+    const char *token = json_string_value(json_object_get(owner, "token"));
+    if (token && strcmp(token, mine) != 0)
+        rc = FAIL(RETORT_BUSY, "%s was taken by another run; this one ends", r->folder);
+    json_decref(owner);
+    return rc;
 }
 
 int rank_same_file(struct rank *r, const char *path, const char digest[33])

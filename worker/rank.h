@@ -41,6 +41,9 @@ bool rank_speaks(struct rank *r, bool failed);
 int rank_same_file(struct rank *r, const char *path, const char digest[33]);
 // Collective. Opens r->dataset; the same file on every rank.
 int rank_open_dataset(struct rank *r, const char *path);
+// Not collective. RETORT_BUSY when another launcher than ours owns the folder by now: before
+// anything is written that the other run's ranks would read.
+int rank_check_owner(const struct rank *r);
 static inline bool rank_is_first(const struct rank *r)
 {
     return comm_rank(r->comm) == 0;

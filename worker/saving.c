@@ -112,6 +112,7 @@ static int save_files(struct trainer *t, const struct progress_state *s,
     char folder[PATH_CAPACITY];
     struct checkpoint c = {0};
     int rc = RETORT_OK;
+    TRY(rank_check_owner(t->rank));
     TRY(stage_folder(folder, t->rank, t->stage));
     TRY(metrics_flush(t->rank->metrics));
     TRY(collect_checkpoint(&c, t, s, sums));

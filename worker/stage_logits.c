@@ -250,6 +250,7 @@ static int compute_all(struct rank *rank, struct teacher *t, const char *path,
     for (int64_t view = next; view < id->views; view++) {
         double start = clock_seconds();
         TRY(compute_view(writer, rank, t, &mine, &all, view));
+        TRY(rank_agree(rank, writer ? rank_check_owner(rank) : RETORT_OK));
         TRY(rank_agree(rank, writer ? logit_writer_end_view(writer) : RETORT_OK));
         TRY(rank_agree(rank, record_view(rank, id, view, clock_seconds() - start)));
     }

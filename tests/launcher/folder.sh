@@ -43,15 +43,17 @@ FAKE=code FAKE_CODE=3 expect 3 "${run[@]}" --out refused
 [ ! -e refused/owner.json ] || fail "a refused start left its owner"
 
 # In use: by a living process here, or by a fresh beat from elsewhere.
-own() { # HOST PID TICKS AGE_S
-    printf '{"host": "%s", "pid": %d, "start_ticks": %d, "job": "77", "started": 1, "beat": %d}' \
-        "$1" "$2" "$3" $(($(date +%s) - $4)) >runs/recipe/owner.json
+here="$(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/pid)"
+own() { # MACHINE PID TICKS AGE_S
+    printf '{"host": "node7", "machine": "%s", "pid": %d, "start_ticks": %d, "job": "77", "started": 1}' \
+        "$1" "$2" "$3" >runs/recipe/owner.json
+    touch -d "-$4 seconds" runs/recipe/owner.json
 }
 ticks=$(sed 's/.*) //' /proc/$$/stat | cut -d' ' -f20)
-own "$(hostname)" $$ "$ticks" 1000
+own "$here" $$ "$ticks" 1000
 expect 6 "$retort" run recipe.yaml --set run.seed=10
 one_line err
-says err "runs/recipe is in use by a living run .*pid $$, job 77"
+says err "runs/recipe is in use by a living run \(host node7, pid $$, job 77\)"
 expect 6 "$retort" run recipe.yaml --fresh
 [ -e runs/recipe/owner.json ] || fail "--fresh moved the folder of a living run"
 expect 0 "$retort" status runs/recipe
@@ -64,7 +66,7 @@ expect 0 "$retort" stop runs/recipe
 own elsewhere 1 1 70
 expect 0 "$retort" run recipe.yaml --set run.seed=10
 [ ! -e runs/recipe/stop-requested ] || fail "an old request would stop the new run"
-own "$(hostname)" $$ $((ticks + 1)) 0 # the pid belongs to another process by now
+own "$here" $$ $((ticks + 1)) 0 # the pid belongs to another process by now
 expect 0 "$retort" run recipe.yaml --set run.seed=10
 expect 0 "$retort" status
 says out '^runs/recipe: not running$'

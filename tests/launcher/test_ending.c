@@ -54,8 +54,10 @@ static struct relay quiet_relay(void)
 static const char *report(const struct relay *r, int status, int expected_code)
 {
     const struct ending e = {.relay = r, .run_folder = run, .status = status};
+    struct verdict v;
+    ending_judge(&v, &e);
     capture_begin(2);
-    int code = ending_report(&e);
+    int code = verdict_say(&v);
     const char *said = capture_end();
     assert_int_equal(code, expected_code);
     const char *line_end = strchr(said, '\n');

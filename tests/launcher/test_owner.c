@@ -6,10 +6,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,19 +54,41 @@ static void test_round_trip(void **state)
     assert_int_equal(owner_check(folder), RETORT_OK);
 }
 
+static void make_old(const char *path, int seconds)
+{
+    struct timespec then[2] = {{.tv_sec = time(NULL) - seconds}, {.tv_sec = time(NULL) - seconds}};
+    assert_int_equal(utimensat(AT_FDCWD, path, then, 0), 0);
+}
+
+// Writes the file of an owner on another machine whose last beat was `age_s` ago.
+static void own_elsewhere(int age_s)
+{
+    char path[PATH_CAPACITY];
+    assert_int_equal(path_join(path, folder, "owner.json"), RETORT_OK);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "{\"host\": \"node7\", \"machine\": \"there\", \"pid\": %d, \"token\": \"x\"}",
+            (int)getpid());
+    fclose(file);
+    make_old(path, age_s);
+}
+
 static void test_beat(void **state)
 {
     struct owner mine, read;
     (void)state;
     assert_int_equal(owner_take(&mine, folder), RETORT_OK);
+    make_old(mine.path, 1000);
+    assert_true(owner_read(&read, folder) && read.age_s > 990);
     mine.beat = 5;
-    owner_refresh(&mine);
+    assert_true(owner_refresh(&mine));
     assert_true(owner_read(&read, folder));
-    assert_true(time(NULL) - read.beat < 5);
+    assert_true(time(NULL) - read.beat < 5 && read.age_s < 5);
     // From elsewhere only the beat tells.
-    snprintf(read.host, sizeof read.host, "some-other-host");
+    snprintf(read.machine, sizeof read.machine, "another one");
+    assert_false(owner_is_here(&read));
     assert_true(owner_is_alive(&read));
-    read.beat -= OWNER_STALE_S + 5;
+    read.age_s = OWNER_STALE_S + 5;
     assert_false(owner_is_alive(&read));
     owner_release(&mine);
 }
@@ -102,7 +126,8 @@ static void test_rivals(void **state)
     dead.pid = 1 << 30; // nobody's
     FILE *file = fopen(dead.path, "w");
     assert_non_null(file);
-    fprintf(file, "{\"host\": \"%s\", \"pid\": %d, \"start_ticks\": 1}", dead.host, 1 << 30);
+    fprintf(file, "{\"host\": \"%s\", \"machine\": \"%s\", \"pid\": %d, \"start_ticks\": 1}",
+            dead.host, dead.machine, 1 << 30);
     fclose(file);
     for (int i = 0; i < RIVALS; i++) {
         rivals[i] = fork();
@@ -124,13 +149,50 @@ static void test_rivals(void **state)
     assert_int_equal(unlink(dead.path), 0);
 }
 
+// Taken over when its beats have stopped, and not before; what it then wakes to is no longer its.
+static void test_elsewhere(void **state)
+{
+    struct owner mine, other, read;
+    (void)state;
+    own_elsewhere(OWNER_STALE_S - 10);
+    assert_int_equal(owner_take(&mine, folder), RETORT_BUSY);
+    own_elsewhere(OWNER_STALE_S + 10);
+    assert_int_equal(owner_take(&mine, folder), RETORT_OK);
+    assert_true(owner_refresh(&mine));
+    other = mine; // the one that slept
+    snprintf(other.token, sizeof other.token, "x");
+    assert_false(owner_refresh(&other));
+    struct owner again = other;
+    owner_release(&again);
+    assert_true(owner_read(&read, folder));
+    assert_string_equal(read.token, mine.token);
+    owner_release(&mine);
+    assert_false(owner_refresh(&other)); // the other came, ran and went
+    assert_false(owner_read(&read, folder));
+}
+
+// A take-over that is under way keeps others out; one that was cut short does not, for long.
+static void test_take_over_lock(void **state)
+{
+    struct owner mine;
+    char lock[PATH_CAPACITY];
+    (void)state;
+    assert_int_equal(path_join(lock, folder, "owner.json.lock"), RETORT_OK);
+    own_elsewhere(OWNER_STALE_S + 10);
+    fclose(fopen(lock, "w"));
+    assert_int_equal(owner_take(&mine, folder), RETORT_BUSY);
+    make_old(lock, OWNER_STALE_S + 10);
+    assert_int_equal(owner_take(&mine, folder), RETORT_OK);
+    assert_false(file_exists(lock));
+    owner_release(&mine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_beat),
-        cmocka_unit_test(test_dead_owner),
-        cmocka_unit_test(test_rivals),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_beat),
+        cmocka_unit_test(test_dead_owner), cmocka_unit_test(test_rivals),
+        cmocka_unit_test(test_elsewhere),  cmocka_unit_test(test_take_over_lock),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
