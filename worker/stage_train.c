@@ -36,12 +36,12 @@ static json_t *train_line(const struct training *w, const char *event, const str
 {
     double n = e->samples > 0 ? e->samples : 1;
     double lr = schedule_lr(w->t->recipe, w->t->step - 1, sampler_steps(&w->t->sampler));
-    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "event", event, "stage",
-                     stage_name(w->t->stage), "epoch", (json_int_t)w->s.epoch, "step",
-                     (json_int_t)w->t->step, "loss", e->sums[LOSS_TOTAL] / n, "ce",
-                     e->sums[LOSS_CE] / n, "kd", e->sums[LOSS_KD] / n, "train_top1",
-                     e->sums[LOSS_TOP1] / n, "lr", lr, "images_per_s", images_per_second(w),
-                     "seconds", w->s.seconds);
+    return json_pack(
+        "{s:s,s:s,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I}", "event", event, "stage",
+        stage_name(w->t->stage), "epoch", (json_int_t)w->s.epoch, "step", (json_int_t)w->t->step,
+        "loss", e->sums[LOSS_TOTAL] / n, "ce", e->sums[LOSS_CE] / n, "kd", e->sums[LOSS_KD] / n,
+        "train_top1", e->sums[LOSS_TOP1] / n, "lr", lr, "images_per_s", images_per_second(w),
+        "seconds", w->s.seconds, "epoch_steps", (json_int_t)sampler_steps(&w->t->sampler));
 }
 
 // This rank's own sums stand for all in what is shown while an epoch runs: every rank's share of a

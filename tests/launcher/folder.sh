@@ -70,6 +70,37 @@ own "$here" $$ $((ticks + 1)) 0 # the pid belongs to another process by now
 expect 0 "$retort" run recipe.yaml --set run.seed=10
 expect 0 "$retort" status
 says out '^runs/recipe: not running$'
+
+# What the files say: of the stage that is under way, and of what happened to it.
+cat >runs/recipe/metrics.jsonl <<'END'
+{"event":"epoch","stage":"teacher","epoch":7,"step":160,"loss":1.5,"top1":0.5,"images_per_s":9}
+{"event":"epoch","stage":"student","epoch":0,"step":20,"loss":3.5,"images_per_s":400.0,"top1":0.125,"top5":0.5,"ema_top1":0.25,"epoch_steps":20}
+{"event":"restart","time":1,"restart":1,"phase":"student","step":21,"cause":"rank 1 on node7 was ended"}
+{"event":"requeue","time":2,"slurm_restart_count":1,"job":"77"}
+{"event":"train","stage":"student","epoch":1,"step":24,"loss":3.25,"images_per_s":500.0,"epoch_steps":20}
+{"event":"tr
+END
+mkdir -p runs/recipe/student
+: >runs/recipe/student/ckpt-000000020.h5
+touch -d '-100 seconds' runs/recipe/student/ckpt-000000020.h5
+expect 0 "$retort" status runs/recipe
+says out '^  student +epoch 2 of 8, step 24 of 160, loss 3\.250, images/s 500$'
+says out '^  to go +13\.6 s of the student$' # 136 steps of 50 pictures
+says out '^  accuracy +top-1 12\.50 %, top-5 50\.00 %, EMA top-1 25\.00 %$'
+says out "^  restarts +after a rank's death: 1, by Slurm: 1$"
+says out '^  the last +at student step 21: rank 1 on node7 was ended$'
+says out '^  checkpoint +runs/recipe/student/ckpt-000000020\.h5, 1 min 4[01] s ago$'
+expect 0 "$retort" status --all runs --json
+python3 - <<'END' || fail "status --json"
+import json
+one, = [run for run in json.load(open("out")) if run["folder"] == "runs/recipe"]
+assert one["state"] == "stopped" and one["done"] is False, one
+assert (one["stage"], one["step"], one["steps"], one["restarts"], one["requeues"]) == \
+    ("student", 24, 160, 1, 1), one
+assert abs(one["time_left_s"] - 13.6) < 1e-6 and one["results"]["teacher"]["top1"] == 0.4032
+END
+expect 2 "$retort" status runs/recipe --all runs
+rm -r runs/recipe/metrics.jsonl runs/recipe/student
 expect 0 "$retort" stop runs/recipe
 says out 'not running'
 
