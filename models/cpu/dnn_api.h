@@ -67,6 +67,7 @@ struct dnn_norm {
 enum dnn_norm_pass { DNN_NORM_TRAIN, DNN_NORM_EVAL, DNN_NORM_BACKWARD };
 // Arguments: DNNL_ARG_SRC, MEAN, VARIANCE, SCALE, SHIFT, DST; DIFF_DST, DIFF_SRC, DIFF_SCALE,
 // DIFF_SHIFT; WORKSPACE (with relu, in training). Epsilon 1e-5, biased variance.
+enum { DNN_NORM_BACKWARD_TAKES_SHIFT = DNNL_VERSION_MAJOR < 3 }; // version 3 refuses it
 int dnn_norm_create(struct dnn_op *out, const struct dnn *d, const struct dnn_norm *shape,
                     enum dnn_norm_pass pass);
 

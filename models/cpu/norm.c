@@ -30,14 +30,13 @@ struct binding {
     void *data;
 };
 
-// Binds what the operation has: the workspace comes with ReLU, the shift in backward with
-// version 2.
+// Binds what there is and the operation has: the workspace comes with ReLU.
 static int bind_all(struct cpu_network *n, struct dnn_op *op, const struct binding *bindings,
                     size_t count)
 {
     int rc = RETORT_OK;
     for (size_t i = 0; i < count; i++)
-        if (dnn_op_bytes(op, bindings[i].arg) > 0)
+        if (bindings[i].data != NULL && dnn_op_bytes(op, bindings[i].arg) > 0)
             TRY(dnn_op_bind(&n->engine->dnn, op, bindings[i].arg, bindings[i].data));
     TRY(cpu_op_adopt(n, op));
 fail:
@@ -94,14 +93,14 @@ static int build_backward(struct cpu_network *n, struct layer *l, struct dnn_op 
         {DNNL_ARG_MEAN, s->mean},
         {DNNL_ARG_VARIANCE, s->variance},
         {DNNL_ARG_SCALE, s->scale},
-        {DNNL_ARG_SHIFT, s->shift},
+        {DNNL_ARG_SHIFT, DNN_NORM_BACKWARD_TAKES_SHIFT ? s->shift : NULL},
         {DNNL_ARG_DIFF_DST, l->dy},
         {DNNL_ARG_DIFF_SRC, l->dx},
         {DNNL_ARG_DIFF_SCALE, s->scale_gradient},
         {DNNL_ARG_DIFF_SHIFT, s->shift_gradient},
         {DNNL_ARG_WORKSPACE, s->workspace},
     };
-    TRY(bind_all(n, op, bindings, sizeof(bindings) / sizeof(bindings[0]) - (s->workspace == NULL)));
+    TRY(bind_all(n, op, bindings, sizeof(bindings) / sizeof(bindings[0])));
 fail:
     return rc;
 }
