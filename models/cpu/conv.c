@@ -158,13 +158,20 @@ fail:
     return rc;
 }
 
-static int reserve_own(struct cpu_network *n, const struct layer *l, enum dnn_direction direction)
+// Workspace of our own kernels, and the weights they read where it is certain that they are used.
+static int prepare_own(struct cpu_network *n, struct layer *l, enum dnn_direction direction)
 {
-    size_t bytes = own_scratch_bytes(&l->conv->own, n->engine->host.threads, direction);
+    struct own_conv *own = &l->conv->own;
+    size_t bytes = own_scratch_bytes(own, n->engine->host.threads, direction);
+    size_t weight_bytes = own_weight_count(own) * sizeof(float);
     int rc = RETORT_OK;
     TRY(cpu_scratch_reserve(n, &n->first->scratchpad, bytes));
     if (direction == DNN_BACKWARD_WEIGHTS)
         TRY(cpu_scratch_reserve(n, &n->first->staging, weight_elements(l) * sizeof(float)));
+    else if (n->first->timing) // any numbers will do
+        TRY(cpu_scratch_reserve(n, &n->first->staging, weight_bytes));
+    else if (own->weights[direction] == NULL)
+        TRY(cpu_network_alloc(n->first, weight_bytes, &own->weights[direction]));
 fail:
     return rc;
 }
@@ -176,7 +183,7 @@ int conv_prepare(struct cpu_network *n, struct layer *l, struct dnn_op *op, int 
     int rc = RETORT_OK;
     *available = own_available(&l->conv->own);
     if (algorithm == CONV_OWN)
-        return *available ? reserve_own(n, l, direction) : RETORT_OK;
+        return *available ? prepare_own(n, l, direction) : RETORT_OK;
     TRY(dnn_conv_create(op, &n->engine->dnn, &shape, direction,
                         algorithm == CONV_WINO ? DNN_WINOGRAD : DNN_DIRECT, available));
     if (!*available)
@@ -191,11 +198,15 @@ static void run_own(struct cpu_network *n, struct layer *l, int count, enum dnn_
 {
     const struct conv_state *c = l->conv;
     int threads = n->engine->host.threads;
+    const float *weights = n->first->staging.data;
+    if (direction != DNN_BACKWARD_WEIGHTS && !n->first->timing)
+        weights = c->own.weights[direction];
     if (direction == DNN_FORWARD)
-        own_forward(&c->own, threads, count, l->x, c->bias, l->relu, l->y,
+        own_forward(&c->own, threads, count, l->x, weights, c->bias, l->relu, l->y,
                     n->first->scratchpad.data);
     else if (direction == DNN_BACKWARD_DATA)
-        own_backward_data(&c->own, threads, count, l->dy, l->dx, n->first->scratchpad.data);
+        own_backward_data(&c->own, threads, count, l->dy, weights, l->dx,
+                          n->first->scratchpad.data);
     else {
         own_backward_weights(&c->own, threads, count, l->x, l->dy, n->first->staging.data,
                              n->first->scratchpad.data);
@@ -254,25 +265,10 @@ fail:
 
 // ---- the layer
 
-// Weights of our own kernels, where they can run the layer.
-static int open_own(struct cpu_network *n, struct layer *l)
-{
-    struct dnn_conv shape = conv_shape(l, 1);
-    struct own_conv *own = &l->conv->own;
-    int rc = RETORT_OK;
-    own_describe(own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
-    if (!own_available(own))
-        return RETORT_OK;
-    TRY(cpu_network_alloc(n, own_weight_count(own) * sizeof(float), &own->weights));
-    if (n->host.training)
-        TRY(cpu_network_alloc(n, own_weight_count(own) * sizeof(float), &own->turned));
-fail:
-    return rc;
-}
-
 static int conv_open(struct cpu_network *n, struct layer *l)
 {
     size_t bytes = (size_t)l->out.padded * sizeof(float);
+    struct dnn_conv shape = conv_shape(l, 1);
     int rc = RETORT_OK;
     if (n->first != n) {
         l->conv = n->first->layers[l - n->layers].conv;
@@ -285,7 +281,7 @@ static int conv_open(struct cpu_network *n, struct layer *l)
     }
     if (weights_padded(l))
         TRY(cpu_scratch_reserve(n, &n->first->plain, weight_elements(l) * sizeof(float)));
-    TRY(open_own(n, l));
+    own_describe(&l->conv->own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
 fail:
     return rc;
 }
@@ -296,7 +292,9 @@ static int conv_set_weights(struct cpu_network *n, struct layer *l)
     const float *weights = cpu_weights(n, l->node->weight);
     if (l->node->has_bias)
         memcpy(c->bias, cpu_weights(n, l->node->bias), (size_t)l->out.channels * sizeof(float));
-    own_set_weights(&c->own, weights, is_own(l, DNN_FORWARD), is_own(l, DNN_BACKWARD_DATA));
+    for (int d = DNN_FORWARD; d <= DNN_BACKWARD_DATA; d++)
+        if (is_own(l, d) && conv_has_direction(n, l, d))
+            own_set_weights(&c->own, weights, d == DNN_BACKWARD_DATA, c->own.weights[d]);
     return pack_weights(n, l, 0);
 }
 

@@ -1,76 +1,68 @@
 #include "models/cpu/winograd.h"
 
-#include "base/error.h"
-
-#ifdef __AVX512F__ // set for this file alone; the processor is asked before anything runs
-
 #include <math.h>
 #include <string.h>
 
-#include "models/cpu/avx512.h"
+#include "models/cpu/vec.h"
 #include "models/host/host.h"
 
 enum {
-    POINTS = WINOGRAD_POINTS,
-    TILE = 4,            // outputs of a tile, per side
-    PATCH = 6,           // inputs of a tile, per side
-    FORWARD_TILES = 8,   // at a time: they and their products fit in the first cache
-    GRADIENT_TILES = 16, // at a time: sums are loaded and stored once for all of them
-    GROUP = 12,          // input channels whose sums are in registers together
-    SMALL_GROUP = 4,
-    // Floats between points of a tile's transform, [block][point][tile][16]: a line more than the
-    // tiles take, so that 36 of them do not fall on the same few sets of the cache.
+    POINTS = 36,
+    TAPS = 3,  // per side
+    TILE = 4,  // outputs of a tile, per side
+    PATCH = 6, // inputs of a tile, per side
+    // Tiles at a time, at the most: forward they and their products fit in a cache, for the weights
+    // sums are loaded and stored once for all of them.
+    FORWARD_TILES = REGISTERS == 32 ? 8 : 28,
+    GRADIENT_TILES = REGISTERS == 32 ? 16 : 28,
+    CHANNELS = 4, // whose sums are in registers together, at the least
+    // Floats between points of a tile's transform, [block][point][tile][lanes]: a line more than
+    // the tiles take, so that 36 of them do not fall on the same few sets of the cache.
     FORWARD_POINT = (FORWARD_TILES + 1) * LANES,
     GRADIENT_POINT = (GRADIENT_TILES + 1) * LANES,
     FORWARD_BLOCK = POINTS * FORWARD_POINT,
     GRADIENT_BLOCK = POINTS * GRADIENT_POINT,
 };
 
-bool winograd_available(const struct winograd *w)
-{
-    return blocks(w->in) <= WINOGRAD_MAX_BLOCKS && blocks(w->out) <= WINOGRAD_MAX_BLOCKS &&
-           __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma");
-}
-
 // ---- one-dimensional transforms of six or four vectors
 
 // Bᵀ d.
-INLINE void input_6(const __m512 d[PATCH], __m512 t[PATCH])
+INLINE void input_6(const vec d[PATCH], vec t[PATCH])
 {
-    const __m512 four = _mm512_set1_ps(4.0F), five = _mm512_set1_ps(5.0F), two = _mm512_set1_ps(2);
-    __m512 a = _mm512_fnmadd_ps(four, d[2], d[4]), b = _mm512_fnmadd_ps(four, d[1], d[3]);
-    __m512 c = _mm512_sub_ps(d[4], d[2]), e = _mm512_sub_ps(d[3], d[1]);
-    t[0] = _mm512_fmadd_ps(four, d[0], _mm512_fnmadd_ps(five, d[2], d[4]));
-    t[1] = _mm512_add_ps(a, b);
-    t[2] = _mm512_sub_ps(a, b);
-    t[3] = _mm512_fmadd_ps(two, e, c);
-    t[4] = _mm512_fnmadd_ps(two, e, c);
-    t[5] = _mm512_fmadd_ps(four, d[1], _mm512_fnmadd_ps(five, d[3], d[5]));
+    const vec four = vec_all(4.0F), five = vec_all(5.0F), two = vec_all(2.0F);
+    vec a = vec_fnma(four, d[2], d[4]), b = vec_fnma(four, d[1], d[3]);
+    vec c = d[4] - d[2], e = d[3] - d[1];
+    t[0] = vec_fma(four, d[0], vec_fnma(five, d[2], d[4]));
+    t[1] = a + b;
+    t[2] = a - b;
+    t[3] = vec_fma(two, e, c);
+    t[4] = vec_fnma(two, e, c);
+    t[5] = vec_fma(four, d[1], vec_fnma(five, d[3], d[5]));
 }
 
 // Aᵀ m.
-INLINE void output_4(const __m512 m[PATCH], __m512 y[TILE])
+INLINE void output_4(const vec m[PATCH], vec y[TILE])
 {
-    const __m512 two = _mm512_set1_ps(2.0F), four = _mm512_set1_ps(4.0F), eight = _mm512_set1_ps(8);
-    __m512 p = _mm512_add_ps(m[1], m[2]), q = _mm512_sub_ps(m[1], m[2]);
-    __m512 r = _mm512_add_ps(m[3], m[4]), s = _mm512_sub_ps(m[3], m[4]);
-    y[0] = _mm512_add_ps(m[0], _mm512_add_ps(p, r));
-    y[1] = _mm512_fmadd_ps(two, s, q);
-    y[2] = _mm512_fmadd_ps(four, r, p);
-    y[3] = _mm512_add_ps(m[5], _mm512_fmadd_ps(eight, s, q));
+    const vec two = vec_all(2.0F), four = vec_all(4.0F), eight = vec_all(8.0F);
+    vec p = m[1] + m[2], q = m[1] - m[2];
+    vec r = m[3] + m[4], s = m[3] - m[4];
+    y[0] = m[0] + (p + r);
+    y[1] = vec_fma(two, s, q);
+    y[2] = vec_fma(four, r, p);
+    y[3] = m[5] + vec_fma(eight, s, q);
 }
 
 // A y.
-INLINE void gradient_6(const __m512 y[TILE], __m512 t[PATCH])
+INLINE void gradient_6(const vec y[TILE], vec t[PATCH])
 {
-    const __m512 two = _mm512_set1_ps(2.0F), four = _mm512_set1_ps(4.0F);
-    __m512 e = _mm512_add_ps(y[0], y[2]), o = _mm512_add_ps(y[1], y[3]);
-    __m512 f = _mm512_fmadd_ps(four, y[2], y[0]), g = _mm512_fmadd_ps(four, y[3], y[1]);
+    const vec two = vec_all(2.0F), four = vec_all(4.0F);
+    vec e = y[0] + y[2], o = y[1] + y[3];
+    vec f = vec_fma(four, y[2], y[0]), g = vec_fma(four, y[3], y[1]);
     t[0] = y[0];
-    t[1] = _mm512_add_ps(e, o);
-    t[2] = _mm512_sub_ps(e, o);
-    t[3] = _mm512_fmadd_ps(two, g, f);
-    t[4] = _mm512_fnmadd_ps(two, g, f);
+    t[1] = e + o;
+    t[2] = e - o;
+    t[3] = vec_fma(two, g, f);
+    t[4] = vec_fnma(two, g, f);
     t[5] = y[3];
 }
 
@@ -89,7 +81,7 @@ static struct tiles tiles_of(const struct winograd *w)
 
 struct window {
     const float *row[PATCH]; // each row's first vector, or one of zeros
-    __mmask16 column[PATCH];
+    vec_mask column[PATCH];
 };
 
 static const _Alignas(64) float ZEROS[PATCH * LANES];
@@ -102,7 +94,7 @@ INLINE void window_at(struct window *win, const struct tiles *t, const float *pl
         bool row_there = top + i >= 0 && top + i < t->height;
         bool column_there = left + i >= 0 && left + i < t->width;
         win->row[i] = row_there ? plane + ((ptrdiff_t)(top + i) * t->width + left) * LANES : ZEROS;
-        win->column[i] = column_there ? 0xFFFF : 0;
+        win->column[i] = vec_mask_of(column_there);
     }
 }
 
@@ -110,56 +102,54 @@ INLINE void window_at(struct window *win, const struct tiles *t, const float *pl
 
 INLINE void tile_input(const struct tiles *t, const float *plane, int index, float *out, int stride)
 {
-    __m512 columns[PATCH][PATCH], in[PATCH], r[PATCH];
+    vec columns[PATCH][PATCH], in[PATCH], r[PATCH];
     struct window win;
     window_at(&win, t, plane, index / t->across * TILE - 1, index % t->across * TILE - 1, PATCH);
     UNROLL for (int j = 0; j < PATCH; j++)
     {
         UNROLL for (int i = 0; i < PATCH; i++) in[i] =
-            _mm512_maskz_load_ps(win.column[j], win.row[i] + j * LANES);
+            vec_load_if(win.column[j], win.row[i] + j * LANES);
         input_6(in, r);
         UNROLL for (int i = 0; i < PATCH; i++) columns[i][j] = r[i];
     }
     UNROLL for (int i = 0; i < PATCH; i++)
     {
         input_6(columns[i], r);
-        UNROLL for (int j = 0; j < PATCH; j++)
-            _mm512_store_ps(out + (i * PATCH + j) * stride, r[j]);
+        UNROLL for (int j = 0; j < PATCH; j++) vec_store(out + (i * PATCH + j) * stride, r[j]);
     }
 }
 
 INLINE void tile_gradient(const struct tiles *t, const float *plane, int index, float *out,
                           int stride)
 {
-    __m512 columns[PATCH][TILE], in[TILE], r[PATCH];
+    vec columns[PATCH][TILE], in[TILE], r[PATCH];
     struct window win;
     window_at(&win, t, plane, index / t->across * TILE, index % t->across * TILE, TILE);
     UNROLL for (int j = 0; j < TILE; j++)
     {
         UNROLL for (int i = 0; i < TILE; i++) in[i] =
-            _mm512_maskz_load_ps(win.column[j], win.row[i] + j * LANES);
+            vec_load_if(win.column[j], win.row[i] + j * LANES);
         gradient_6(in, r);
         UNROLL for (int i = 0; i < PATCH; i++) columns[i][j] = r[i];
     }
     UNROLL for (int i = 0; i < PATCH; i++)
     {
         gradient_6(columns[i], r);
-        UNROLL for (int j = 0; j < PATCH; j++)
-            _mm512_store_ps(out + (i * PATCH + j) * stride, r[j]);
+        UNROLL for (int j = 0; j < PATCH; j++) vec_store(out + (i * PATCH + j) * stride, r[j]);
     }
 }
 
 // Plus bias, through ReLU when asked.
-INLINE void tile_output(const struct tiles *t, const float *m, int stride, __m512 bias, bool relu,
+INLINE void tile_output(const struct tiles *t, const float *m, int stride, vec bias, bool relu,
                         float *plane, int index)
 {
-    __m512 columns[TILE][PATCH], in[PATCH], r[TILE];
-    const __m512 least = _mm512_set1_ps(relu ? 0.0F : -INFINITY);
+    vec columns[TILE][PATCH], in[PATCH], r[TILE];
+    const vec least = vec_all(relu ? 0.0F : -INFINITY);
     int top = index / t->across * TILE, left = index % t->across * TILE;
     float *y = plane + ((size_t)top * t->width + left) * LANES;
     UNROLL for (int j = 0; j < PATCH; j++)
     {
-        UNROLL for (int i = 0; i < PATCH; i++) in[i] = _mm512_load_ps(m + (i * PATCH + j) * stride);
+        UNROLL for (int i = 0; i < PATCH; i++) in[i] = vec_load(m + (i * PATCH + j) * stride);
         output_4(in, r);
         UNROLL for (int i = 0; i < TILE; i++) columns[i][j] = r[i];
     }
@@ -169,85 +159,179 @@ INLINE void tile_output(const struct tiles *t, const float *m, int stride, __m51
             break;
         output_4(columns[i], r);
         UNROLL for (int j = 0; j < TILE; j++) if (left + j < t->width)
-            _mm512_store_ps(y + ((size_t)i * t->width + j) * LANES,
-                            _mm512_max_ps(_mm512_add_ps(r[j], bias), least));
+            vec_store(y + ((size_t)i * t->width + j) * LANES, vec_max(r[j] + bias, least));
     }
 }
 
-// ---- weights: [point][in][blocks of out][16]
+// ---- weights and their gradient: [point][group of out blocks][in][blocks of the group][lanes]
 
-size_t winograd_weight_count(const struct winograd *w)
+static int rows_in(const struct winograd *w)
 {
-    return (size_t)POINTS * w->in * blocks(w->out) * LANES;
+    return round_up(w->in, CHANNELS);
 }
 
-static const float G[PATCH][3] = {{1.0F / 4, 0.0F, 0.0F},
-                                  {-1.0F / 6, -1.0F / 6, -1.0F / 6},
-                                  {-1.0F / 6, 1.0F / 6, -1.0F / 6},
-                                  {1.0F / 24, 1.0F / 12, 1.0F / 6},
-                                  {1.0F / 24, -1.0F / 12, 1.0F / 6},
-                                  {0.0F, 0.0F, 1.0F}};
-
-// u[36] = G g Gᵀ.
-static void transform_kernel(const float g[9], float u[POINTS])
+// A line more than there are vectors, so that the 36 of a pair of channels do not fall on the same
+// few sets of the cache.
+static size_t point_floats(const struct winograd *w)
 {
-    float rows[PATCH][3];
-    for (int i = 0; i < PATCH; i++)
-        for (int j = 0; j < 3; j++)
-            rows[i][j] = G[i][0] * g[j] + G[i][1] * g[3 + j] + G[i][2] * g[6 + j];
-    for (int i = 0; i < PATCH; i++)
-        for (int j = 0; j < PATCH; j++)
-            u[i * PATCH + j] = rows[i][0] * G[j][0] + rows[i][1] * G[j][1] + rows[i][2] * G[j][2];
+    return (size_t)rows_in(w) * blocks(w->out) * LANES + 16;
 }
 
-void winograd_transform_weights(const struct winograd *w, const float *weights, bool turned,
-                                float *transformed)
+static size_t winograd_weight_count(const struct winograd *w)
 {
-    size_t lanes = (size_t)blocks(w->out) * LANES;
-    for (int o = 0; o < w->out; o++)
-        for (int i = 0; i < w->in; i++) {
-            float g[9], u[POINTS];
-            const float *from =
-                weights + (turned ? (size_t)i * w->out + o : (size_t)o * w->in + i) * 9;
-            for (int k = 0; k < 9; k++)
-                g[k] = from[turned ? 8 - k : k];
-            transform_kernel(g, u);
-            for (int p = 0; p < POINTS; p++)
-                transformed[((size_t)p * w->in + i) * lanes + o] = u[p];
-        }
+    return POINTS * point_floats(w);
+}
+
+// G g.
+INLINE void weights_6(const vec g[TAPS], vec u[PATCH])
+{
+    const vec sixth = vec_all(1.0F / 6), twelfth = vec_all(1.0F / 12), quarter = vec_all(0.25F);
+    vec outer = (g[0] + g[2]) * sixth, inner = g[1] * sixth;
+    vec wide = vec_fma(g[2], sixth, g[0] * (quarter * sixth)), middle = g[1] * twelfth;
+    u[0] = g[0] * quarter;
+    u[1] = vec_zero() - (outer + inner);
+    u[2] = inner - outer;
+    u[3] = wide + middle;
+    u[4] = wide - middle;
+    u[5] = g[2];
+}
+
+// Gᵀ u.
+INLINE void weights_3(const vec u[PATCH], vec g[TAPS])
+{
+    const vec sixth = vec_all(1.0F / 6), twelfth = vec_all(1.0F / 12), quarter = vec_all(0.25F);
+    vec near = (u[1] + u[2]) * sixth, far = u[3] + u[4];
+    g[0] = vec_fma(quarter, u[0], vec_fma(quarter * sixth, far, vec_zero() - near));
+    g[1] = vec_fma(sixth, u[2] - u[1], (u[3] - u[4]) * twelfth);
+    g[2] = vec_fma(sixth, far, u[5] - near);
+}
+
+// The 36 vectors of one input channel and a block of output channels from `out` on.
+INLINE void transform_block(const struct winograd *w, const float *weights, bool turned, int in,
+                            int out, float *to)
+{
+    _Alignas(64) float taps[TAPS * TAPS][LANES] = {{0}};
+    vec columns[PATCH][TAPS], column[TAPS], r[PATCH];
+    for (int o = 0; o < LANES && out + o < w->out; o++) {
+        size_t pair = turned ? (size_t)in * w->out + out + o : (size_t)(out + o) * w->in + in;
+        for (int k = 0; k < TAPS * TAPS; k++)
+            taps[turned ? TAPS * TAPS - 1 - k : k][o] = weights[pair * TAPS * TAPS + k];
+    }
+    UNROLL for (int k = 0; k < TAPS; k++)
+    {
+        UNROLL for (int l = 0; l < TAPS; l++) column[l] = vec_load(taps[l * TAPS + k]);
+        weights_6(column, r);
+        UNROLL for (int p = 0; p < PATCH; p++) columns[p][k] = r[p];
+    }
+    UNROLL for (int p = 0; p < PATCH; p++)
+    {
+        weights_6(columns[p], r);
+        UNROLL for (int q = 0; q < PATCH; q++)
+            vec_store(to + (p * PATCH + q) * point_floats(w), r[q]);
+    }
+}
+
+static void winograd_transform_weights(const struct winograd *w, const float *weights, bool turned,
+                                       float *transformed)
+{
+    int all = blocks(w->out);
+    for (int first = 0, group; first < all; first += group) {
+        float *to = transformed + (size_t)first * rows_in(w) * LANES;
+        group = group_blocks(all - first);
+        for (int i = 0; i < w->in; i++)
+            for (int b = first; b < first + group; b++, to += LANES)
+                transform_block(w, weights, turned, i, b * LANES, to);
+    }
+}
+
+INLINE void turn_back_block(const struct winograd *w, const float *from, int in, int out,
+                            float *gradient)
+{
+    _Alignas(64) float taps[TAPS * TAPS][LANES];
+    vec columns[TAPS][PATCH], column[PATCH], r[TAPS];
+    UNROLL for (int q = 0; q < PATCH; q++)
+    {
+        UNROLL for (int p = 0; p < PATCH; p++) column[p] =
+            vec_load(from + (p * PATCH + q) * point_floats(w));
+        weights_3(column, r);
+        UNROLL for (int k = 0; k < TAPS; k++) columns[k][q] = r[k];
+    }
+    UNROLL for (int k = 0; k < TAPS; k++)
+    {
+        weights_3(columns[k], r);
+        UNROLL for (int l = 0; l < TAPS; l++) vec_store(taps[k * TAPS + l], r[l]);
+    }
+    for (int o = 0; o < LANES && out + o < w->out; o++)
+        for (int k = 0; k < TAPS * TAPS; k++)
+            gradient[((size_t)(out + o) * w->in + in) * TAPS * TAPS + k] = taps[k][o];
+}
+
+// gradient [out, in, 3, 3] = from the sums of all points.
+static void turn_back(const struct winograd *w, const float *sums, float *gradient)
+{
+    int all = blocks(w->out);
+    for (int first = 0, group; first < all; first += group) {
+        const float *from = sums + (size_t)first * rows_in(w) * LANES;
+        group = group_blocks(all - first);
+        for (int i = 0; i < w->in; i++)
+            for (int b = first; b < first + group; b++, from += LANES)
+                turn_back_block(w, from, i, b * LANES, gradient);
+    }
 }
 
 // ---- forward
 
-// m[block][tile] = sum over channels of v[tile][channel] u[channel][block], 8 tiles, of one point.
-INLINE void products(const float *v, const float *u, int channels, int out_blocks, float *m)
+// Tiles whose sums with so many blocks of output are in registers together.
+INLINE int rows_of(int out_blocks)
 {
-    __m512 sum[WINOGRAD_MAX_BLOCKS][FORWARD_TILES];
-    UNROLL for (int b = 0; b < out_blocks; b++) UNROLL for (int t = 0; t < FORWARD_TILES; t++)
-        sum[b][t] = _mm512_setzero_ps();
-    for (; channels > 0; channels -= LANES, v += FORWARD_BLOCK)
-        for (int c = 0; c < LANES && c < channels; c++, u += out_blocks * LANES) {
-            __m512 weight[WINOGRAD_MAX_BLOCKS];
-            UNROLL for (int b = 0; b < out_blocks; b++) weight[b] = _mm512_load_ps(u + b * LANES);
-            UNROLL for (int t = 0; t < FORWARD_TILES; t++)
-            {
-                __m512 value = _mm512_set1_ps(v[t * LANES + c]);
-                UNROLL for (int b = 0; b < out_blocks; b++) sum[b][t] =
-                    _mm512_fmadd_ps(value, weight[b], sum[b][t]);
-            }
-        }
-    UNROLL for (int b = 0; b < out_blocks; b++) UNROLL for (int t = 0; t < FORWARD_TILES; t++)
-        _mm512_store_ps(m + b * FORWARD_BLOCK + t * LANES, sum[b][t]);
+    return REGISTERS == 32 || out_blocks == 1 ? 8 : out_blocks == 2 ? 6 : 4;
 }
 
-static void products_all(const float *v, const float *u, int channels, int out_blocks, float *m)
+// m[block][tile] = sum over channels of v[tile][channel] u[channel][block], of one point.
+INLINE void products(const float *v, const float *u, int channels, int out_blocks, float *m)
 {
-    size_t u_point = (size_t)channels * out_blocks * LANES;
-    for (int p = 0; p < POINTS; p++, v += FORWARD_POINT, u += u_point, m += FORWARD_POINT)
-        if (out_blocks == 1)
-            products(v, u, channels, 1, m);
-        else
-            products(v, u, channels, 2, m);
+    const int rows = rows_of(out_blocks);
+    vec sum[GROUP_BLOCKS][8];
+    UNROLL for (int b = 0; b < out_blocks; b++) UNROLL for (int t = 0; t < rows; t++) sum[b][t] =
+        vec_zero();
+    for (; channels > 0; channels -= LANES, v += FORWARD_BLOCK)
+        for (int c = 0; c < LANES && c < channels; c++, u += out_blocks * LANES) {
+            vec weight[GROUP_BLOCKS];
+            UNROLL for (int b = 0; b < out_blocks; b++) weight[b] = vec_load(u + b * LANES);
+            UNROLL for (int t = 0; t < rows; t++)
+            {
+                vec value = vec_all(v[t * LANES + c]);
+                UNROLL for (int b = 0; b < out_blocks; b++) sum[b][t] =
+                    vec_fma(value, weight[b], sum[b][t]);
+            }
+        }
+    UNROLL for (int b = 0; b < out_blocks; b++) UNROLL for (int t = 0; t < rows; t++)
+        vec_store(m + b * FORWARD_BLOCK + t * LANES, sum[b][t]);
+}
+
+// One group of output blocks, of one point.
+INLINE void products_group(const float *v, const float *u, int channels, int tiles, int out_blocks,
+                           float *m)
+{
+    for (int t = 0; t < tiles; t += rows_of(out_blocks))
+        products(v + t * LANES, u, channels, out_blocks, m + t * LANES);
+}
+
+static void products_all(const struct winograd *w, const float *v, const float *transformed,
+                         int tiles, float *m)
+{
+    int out_blocks = blocks(w->out);
+    for (int p = 0; p < POINTS; p++, v += FORWARD_POINT, m += FORWARD_POINT)
+        for (int b = 0, group; b < out_blocks; b += group) {
+            const float *u = transformed + p * point_floats(w) + (size_t)b * rows_in(w) * LANES;
+            group = group_blocks(out_blocks - b);
+            if (group == 1)
+                products_group(v, u, w->in, tiles, 1, m + b * FORWARD_BLOCK);
+            else if (group == 2)
+                products_group(v, u, w->in, tiles, 2, m + b * FORWARD_BLOCK);
+            else
+                products_group(v, u, w->in, tiles, 3, m + b * FORWARD_BLOCK);
+        }
 }
 
 struct pass {
@@ -264,35 +348,45 @@ static size_t forward_floats(const struct winograd *w)
     return (size_t)FORWARD_BLOCK * (blocks(w->in) + blocks(w->out));
 }
 
-// Tiles [begin, end) of the whole batch, in order of (image, row, column).
+// Tiles to take at a time when there are `count`: equal shares, in whole rows of products.
+static size_t share_of(size_t count, int most, int rows)
+{
+    size_t shares = (count + most - 1) / most;
+    return (count + shares * rows - 1) / (shares * rows) * rows;
+}
+
+// Tiles [begin, end) of the whole batch, in order of (image, row, column). Products of the last row
+// run over what tiles there were before, and nobody reads them.
 static void forward_part(void *context, int part, size_t begin, size_t end)
 {
     const struct pass *a = context;
     int in_blocks = blocks(a->w->in), out_blocks = blocks(a->w->out);
+    int rows = rows_of(group_blocks(out_blocks));
     size_t plane = (size_t)a->w->height * a->w->width * LANES, an_image = a->tiles.an_image;
+    size_t share = share_of(end - begin, FORWARD_TILES / rows * rows, rows);
     float *v = a->scratch + part * a->part_floats;
     float *m = v + (size_t)FORWARD_BLOCK * in_blocks;
-    for (size_t first = begin; first < end; first += FORWARD_TILES) {
-        size_t last = first + FORWARD_TILES < end ? first + FORWARD_TILES : end;
-        for (size_t i = first; i < last; i++)
-            for (int b = 0; b < in_blocks; b++)
+    for (size_t first = begin; first < end; first += share) {
+        size_t last = first + share < end ? first + share : end;
+        for (int b = 0; b < in_blocks; b++)
+            for (size_t i = first; i < last; i++)
                 tile_input(&a->tiles, a->x + (i / an_image * in_blocks + b) * plane,
                            (int)(i % an_image), v + b * FORWARD_BLOCK + (i - first) * LANES,
                            FORWARD_POINT);
-        products_all(v, a->transformed, a->w->in, out_blocks, m);
-        for (size_t i = first; i < last; i++)
-            for (int b = 0; b < out_blocks; b++) {
-                __m512 bias = a->bias ? _mm512_loadu_ps(a->bias + b * LANES) : _mm512_setzero_ps();
+        products_all(a->w, v, a->transformed, (int)(last - first), m);
+        for (int b = 0; b < out_blocks; b++) {
+            vec bias = a->bias ? vec_load(a->bias + b * LANES) : vec_zero();
+            for (size_t i = first; i < last; i++)
                 tile_output(&a->tiles, m + b * FORWARD_BLOCK + (i - first) * LANES, FORWARD_POINT,
                             bias, a->relu, a->y + (i / an_image * out_blocks + b) * plane,
                             (int)(i % an_image));
-            }
+        }
     }
 }
 
-void winograd_forward(const struct winograd *w, int threads, int count, const float *x,
-                      const float *transformed, const float *bias, bool relu, float *y,
-                      void *scratch)
+static void winograd_forward(const struct winograd *w, int threads, int count, const float *x,
+                             const float *transformed, const float *bias, bool relu, float *y,
+                             void *scratch)
 {
     struct pass pass = {.w = w,
                         .tiles = tiles_of(w),
@@ -303,65 +397,83 @@ void winograd_forward(const struct winograd *w, int threads, int count, const fl
                         .y = y,
                         .scratch = scratch,
                         .part_floats = forward_floats(w)};
-    // Products run over 8 tiles at a time, whatever the last ones of a part hold.
-    host_parallel(threads, (size_t)count * pass.tiles.an_image, FORWARD_TILES, forward_part, &pass);
+    host_parallel(threads, (size_t)count * pass.tiles.an_image,
+                  rows_of(group_blocks(blocks(w->out))), forward_part, &pass);
 }
 
 // ---- the weights' gradient
 
-// sums[channel][block] += over tiles of v[tile][channel] d[tile][block], `group` channels, one
-// point.
-INLINE void outer(const float *v, const float *d, int group, int out_blocks, float *sums)
+// Input channels whose sums with so many blocks of output are in registers together, at the most.
+INLINE int channels_of(int out_blocks)
 {
-    __m512 sum[GROUP][WINOGRAD_MAX_BLOCKS];
-    UNROLL for (int c = 0; c < group; c++) UNROLL for (int b = 0; b < out_blocks; b++) sum[c][b] =
-        _mm512_load_ps(sums + (c * out_blocks + b) * LANES);
-    for (int t = 0; t < GRADIENT_TILES; t++) {
-        __m512 gradient[WINOGRAD_MAX_BLOCKS];
-        UNROLL for (int b = 0; b < out_blocks; b++) gradient[b] =
-            _mm512_load_ps(d + b * GRADIENT_BLOCK + t * LANES);
-        UNROLL for (int c = 0; c < group; c++)
-        {
-            __m512 value = _mm512_set1_ps(v[t * LANES + c]);
-            UNROLL for (int b = 0; b < out_blocks; b++) sum[c][b] =
-                _mm512_fmadd_ps(value, gradient[b], sum[c][b]);
-        }
-    }
-    UNROLL for (int c = 0; c < group; c++) UNROLL for (int b = 0; b < out_blocks; b++)
-        _mm512_store_ps(sums + (c * out_blocks + b) * LANES, sum[c][b]);
+    return REGISTERS == 32 ? (out_blocks == 3 ? 8 : 12) : out_blocks == 1 ? 8 : CHANNELS;
 }
 
-// All channels of one point. Groups do not straddle blocks: 12 + 4 of each, as far as there are.
-static void outer_all(const struct winograd *w, const float *v, const float *d, float *sums)
+// sums[channel][block] += over tiles of v[tile][channel] d[tile][block], `channels` of them, one
+// point.
+INLINE void outer(const float *v, const float *d, int tiles, int channels, int out_blocks,
+                  float *sums)
 {
-    int out_blocks = blocks(w->out), channels = round_up(w->in, SMALL_GROUP);
+    vec sum[12][GROUP_BLOCKS];
+    UNROLL for (int c = 0; c < channels; c++) UNROLL for (int b = 0; b < out_blocks; b++)
+        sum[c][b] = vec_load(sums + (c * out_blocks + b) * LANES);
+    for (int t = 0; t < tiles; t++) {
+        vec gradient[GROUP_BLOCKS];
+        UNROLL for (int b = 0; b < out_blocks; b++) gradient[b] =
+            vec_load(d + b * GRADIENT_BLOCK + t * LANES);
+        UNROLL for (int c = 0; c < channels; c++)
+        {
+            vec value = vec_all(v[t * LANES + c]);
+            UNROLL for (int b = 0; b < out_blocks; b++) sum[c][b] =
+                vec_fma(value, gradient[b], sum[c][b]);
+        }
+    }
+    UNROLL for (int c = 0; c < channels; c++) UNROLL for (int b = 0; b < out_blocks; b++)
+        vec_store(sums + (c * out_blocks + b) * LANES, sum[c][b]);
+}
+
+// All channels of one point and group of output blocks. Channels worked on together do not straddle
+// blocks: 12 + 4 of 16, as far as there are.
+INLINE void outer_group(const float *v, const float *d, int tiles, int channels, int out_blocks,
+                        float *sums)
+{
     for (int c = 0; c < channels;) {
         const float *vc = v + c / LANES * GRADIENT_BLOCK + c % LANES;
         float *sc = sums + c * out_blocks * LANES;
-        bool large = c + GROUP <= channels && c % LANES + GROUP <= LANES;
-        if (large && out_blocks == 1)
-            outer(vc, d, GROUP, 1, sc);
-        else if (large)
-            outer(vc, d, GROUP, 2, sc);
-        else if (out_blocks == 1)
-            outer(vc, d, SMALL_GROUP, 1, sc);
-        else
-            outer(vc, d, SMALL_GROUP, 2, sc);
-        c += large ? GROUP : SMALL_GROUP;
+        if (c + channels_of(out_blocks) <= channels &&
+            c % LANES + channels_of(out_blocks) <= LANES) {
+            outer(vc, d, tiles, channels_of(out_blocks), out_blocks, sc);
+            c += channels_of(out_blocks);
+        } else {
+            outer(vc, d, tiles, CHANNELS, out_blocks, sc);
+            c += CHANNELS;
+        }
     }
 }
 
-static size_t sums_floats(const struct winograd *w)
+static void outer_all(const struct winograd *w, const float *v, const float *d, int tiles,
+                      float *all)
 {
-    return (size_t)POINTS * round_up(w->in, SMALL_GROUP) * blocks(w->out) * LANES;
+    int out_blocks = blocks(w->out), channels = rows_in(w);
+    for (int p = 0; p < POINTS; p++, v += GRADIENT_POINT, d += GRADIENT_POINT)
+        for (int b = 0, group; b < out_blocks; b += group) {
+            float *sums = all + p * point_floats(w) + (size_t)b * channels * LANES;
+            group = group_blocks(out_blocks - b);
+            if (group == 1)
+                outer_group(v, d + b * GRADIENT_BLOCK, tiles, channels, 1, sums);
+            else if (group == 2)
+                outer_group(v, d + b * GRADIENT_BLOCK, tiles, channels, 2, sums);
+            else
+                outer_group(v, d + b * GRADIENT_BLOCK, tiles, channels, 3, sums);
+        }
 }
 
 static size_t gradient_floats(const struct winograd *w)
 {
-    return sums_floats(w) + (size_t)GRADIENT_BLOCK * (blocks(w->in) + blocks(w->out));
+    return winograd_weight_count(w) + (size_t)GRADIENT_BLOCK * (blocks(w->in) + blocks(w->out));
 }
 
-size_t winograd_scratch_bytes(const struct winograd *w, int threads, bool for_weights)
+static size_t winograd_scratch_bytes(const struct winograd *w, int threads, bool for_weights)
 {
     return (for_weights ? gradient_floats(w) : forward_floats(w)) * threads * sizeof(float);
 }
@@ -371,48 +483,28 @@ static void gradient_part(void *context, int part, size_t begin, size_t end)
     const struct pass *a = context;
     int in_blocks = blocks(a->w->in), out_blocks = blocks(a->w->out);
     size_t plane = (size_t)a->w->height * a->w->width * LANES, an_image = a->tiles.an_image;
-    float *sums = a->scratch + part * a->part_floats, *v = sums + sums_floats(a->w);
+    size_t share = share_of(end - begin, GRADIENT_TILES, 1);
+    float *sums = a->scratch + part * a->part_floats, *v = sums + winograd_weight_count(a->w);
     float *d = v + (size_t)GRADIENT_BLOCK * in_blocks;
-    size_t sums_point = sums_floats(a->w) / POINTS;
-    for (size_t first = begin; first < end; first += GRADIENT_TILES) {
-        size_t last = first + GRADIENT_TILES < end ? first + GRADIENT_TILES : end;
-        if (last - first < GRADIENT_TILES) // tiles that are not there add nothing
-            memset(v, 0, (size_t)GRADIENT_BLOCK * (in_blocks + out_blocks) * sizeof(float));
-        for (size_t i = first; i < last; i++) {
-            for (int b = 0; b < in_blocks; b++)
+    for (size_t first = begin; first < end; first += share) {
+        size_t last = first + share < end ? first + share : end;
+        for (int b = 0; b < in_blocks; b++)
+            for (size_t i = first; i < last; i++)
                 tile_input(&a->tiles, a->x + (i / an_image * in_blocks + b) * plane,
                            (int)(i % an_image), v + b * GRADIENT_BLOCK + (i - first) * LANES,
                            GRADIENT_POINT);
-            for (int b = 0; b < out_blocks; b++)
+        for (int b = 0; b < out_blocks; b++)
+            for (size_t i = first; i < last; i++)
                 tile_gradient(&a->tiles, a->dy + (i / an_image * out_blocks + b) * plane,
                               (int)(i % an_image), d + b * GRADIENT_BLOCK + (i - first) * LANES,
                               GRADIENT_POINT);
-        }
-        for (int p = 0; p < POINTS; p++)
-            outer_all(a->w, v + p * GRADIENT_POINT, d + p * GRADIENT_POINT, sums + p * sums_point);
+        outer_all(a->w, v, d, (int)(last - first), sums);
     }
 }
 
-// g[3][3] = Gᵀ u G of one pair of channels, whose 36 sums are `stride` floats apart.
-static void turn_back(const float *u, size_t stride, float g[9])
-{
-    float rows[3][PATCH];
-    for (int k = 0; k < 3; k++)
-        for (int j = 0; j < PATCH; j++) {
-            rows[k][j] = 0.0F;
-            for (int i = 0; i < PATCH; i++)
-                rows[k][j] += G[i][k] * u[(size_t)(i * PATCH + j) * stride];
-        }
-    for (int k = 0; k < 3; k++)
-        for (int l = 0; l < 3; l++) {
-            g[k * 3 + l] = 0.0F;
-            for (int j = 0; j < PATCH; j++)
-                g[k * 3 + l] += rows[k][j] * G[j][l];
-        }
-}
-
-void winograd_backward_weights(const struct winograd *w, int threads, int count, const float *x,
-                               const float *dy, float *gradient, void *scratch)
+static void winograd_backward_weights(const struct winograd *w, int threads, int count,
+                                      const float *x, const float *dy, float *gradient,
+                                      void *scratch)
 {
     struct pass pass = {.w = w,
                         .tiles = tiles_of(w),
@@ -420,59 +512,19 @@ void winograd_backward_weights(const struct winograd *w, int threads, int count,
                         .dy = dy,
                         .scratch = scratch,
                         .part_floats = gradient_floats(w)};
-    size_t row = (size_t)blocks(w->out) * LANES, point = round_up(w->in, SMALL_GROUP) * row;
     for (int part = 0; part < threads; part++)
-        memset(pass.scratch + part * pass.part_floats, 0, sums_floats(w) * sizeof(float));
-    host_parallel(threads, (size_t)count * pass.tiles.an_image, GRADIENT_TILES, gradient_part,
-                  &pass);
+        memset(pass.scratch + part * pass.part_floats, 0, winograd_weight_count(w) * sizeof(float));
+    host_parallel(threads, (size_t)count * pass.tiles.an_image, 1, gradient_part, &pass);
     for (int part = 1; part < threads; part++) // in order, so that the bits are the same each time
-        for (size_t i = 0; i < sums_floats(w); i++)
+        for (size_t i = 0; i < winograd_weight_count(w); i++)
             pass.scratch[i] += pass.scratch[part * pass.part_floats + i];
-    for (int o = 0; o < w->out; o++)
-        for (int i = 0; i < w->in; i++)
-            turn_back(pass.scratch + i * row + o, point, gradient + ((size_t)o * w->in + i) * 9);
+    turn_back(w, pass.scratch, gradient);
 }
 
-#else // no AVX-512 in this build: nobody calls the rest
-
-#define NOT_HERE CHECK(!"winograd.h is asked for where it is not available")
-
-bool winograd_available(const struct winograd *w)
-{
-    (void)w;
-    return false;
-}
-size_t winograd_weight_count(const struct winograd *w)
-{
-    (void)w;
-    NOT_HERE;
-    return 0;
-}
-size_t winograd_scratch_bytes(const struct winograd *w, int threads, bool for_weights)
-{
-    (void)w, (void)threads, (void)for_weights;
-    NOT_HERE;
-    return 0;
-}
-void winograd_transform_weights(const struct winograd *w, const float *weights, bool turned,
-                                float *transformed)
-{
-    (void)w, (void)weights, (void)turned, (void)transformed;
-    NOT_HERE;
-}
-void winograd_forward(const struct winograd *w, int threads, int count, const float *x,
-                      const float *transformed, const float *bias, bool relu, float *y,
-                      void *scratch)
-{
-    (void)w, (void)threads, (void)count, (void)x, (void)transformed, (void)bias, (void)relu;
-    (void)y, (void)scratch;
-    NOT_HERE;
-}
-void winograd_backward_weights(const struct winograd *w, int threads, int count, const float *x,
-                               const float *dy, float *gradient, void *scratch)
-{
-    (void)w, (void)threads, (void)count, (void)x, (void)dy, (void)gradient, (void)scratch;
-    NOT_HERE;
-}
-
-#endif
+const struct winograd_kernels FOR_THIS_SET(WINOGRAD) = {
+    .weight_count = winograd_weight_count,
+    .transform_weights = winograd_transform_weights,
+    .scratch_bytes = winograd_scratch_bytes,
+    .forward = winograd_forward,
+    .backward_weights = winograd_backward_weights,
+};
