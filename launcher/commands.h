@@ -6,5 +6,6 @@ int submit_main(int argc, char **argv);
 int eval_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int report_main(int argc, char **argv);
 int stop_main(int argc, char **argv);
 int devices_main(int argc, char **argv);

@@ -26,6 +26,7 @@ static const struct {
     {"eval", eval_main, "top-1, top-5 and loss of a run or a checkpoint"},
     {"bench", bench_main, "images a second of whole training steps"},
     {"status", status_main, "what a run is doing, from its folder alone"},
+    {"report", report_main, "one page of curves and tables, of one run or of several"},
     {"stop", stop_main, "ask a run to checkpoint and stop"},
     {"devices", devices_main, "what this machine offers"},
 };

@@ -37,18 +37,20 @@ refused 'eval: --split test: expected val\|train' eval data.h5 --split test
 refused 'bench: a word too many' bench conv12
 refused 'bench: 4 ranks, 2 micro-batches' bench --ranks 4 --microbatches 2
 refused 'stop: RUN_DIR is missing' stop
+refused 'report: RUN_DIR\.\.\. is missing' report --out page.html
+refused 'run: --array seed: expected KEY=V1' run recipe.yaml --array seed
 refused 'devices: a word too many' devices all
 [ ! -e runs ] || fail "a refused command made a folder"
 
 expect 0 "$retort" --help
-for command in pack synth inspect verify run submit eval bench status stop devices; do
+for command in pack synth inspect verify run submit eval bench status report stop devices; do
     says out "^  $command +[a-z]"
     expect 0 "$retort" "$command" --help
     says out "^(usage: )?retort $command"
     says out '--help'
     expect 0 "$retort" --help
 done
-quiet_about out '^  (predict|export|import|report) '
+quiet_about out '^  (predict|export|import) '
 for code in 0 2 3 4 5 6 75; do
     says out "^  $code +[a-z]"
 done

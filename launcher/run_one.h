@@ -1,0 +1,20 @@
+#pragma once
+// One run of `retort run`: the stages of a recipe in one folder.
+
+#include <stdbool.h>
+
+#include "launcher/options.h"
+
+struct run_arguments {
+    const char *recipe; // the file
+    int ranks, threads; // 0: by default
+    int max_restarts;
+    const char *out, *stages, *device, *hosts, *launcher,
+        *array; // out, stages, hosts, array or NULL
+    struct text_list sets;
+    bool fresh, dry_run, print_recipe;
+};
+
+// From the first start, or from where the folder stands; prints its table at the end. With
+// `skip_done`, a folder whose stages are all done is left alone.
+int run_one(const struct run_arguments *a, const char *folder, bool skip_done);
