@@ -95,7 +95,7 @@ double owner_file_age(const char *folder, const char *path)
 {
     char probe[PATH_CAPACITY], name[64];
     struct stat now, then;
-    snprintf(name, sizeof name, ".clock.%ld.partial", (long)getpid());
+    snprintf(name, sizeof name, "clock.%ld.partial", (long)getpid());
     if (stat(path, &then) != 0)
         return 0;
     double now_s = (double)time(NULL);
