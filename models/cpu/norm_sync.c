@@ -81,6 +81,17 @@ PLANE plane_apply(const struct plane_work *w, size_t plane, int lanes)
         }
 }
 
+// d = dy where y > floor, else 0: by masks, in an array of its own, so that the loop becomes
+// vectors though what is written later may be dy itself.
+PLANE let_through(float *d, const float *dy, const float *y, float floor, int lanes)
+{
+    uint32_t bits[LANES_MOST];
+    memcpy(bits, dy, (size_t)lanes * sizeof(*bits));
+    for (int c = 0; c < lanes; c++)
+        bits[c] &= -(uint32_t)(y[c] > floor);
+    memcpy(d, bits, (size_t)lanes * sizeof(*bits));
+}
+
 // Sums of dy and of dy (x - mean); the ReLU has let dy through where y > 0.
 PLANE plane_backward_sums(const struct plane_work *w, size_t plane, int lanes)
 {
@@ -88,15 +99,15 @@ PLANE plane_backward_sums(const struct plane_work *w, size_t plane, int lanes)
     size_t first = plane * w->pixels * lanes;
     const float *x = w->l->x + first, *y = w->l->y + first, *dy = w->l->dy + first;
     const float *mean = s->mean + plane % w->planes * lanes;
-    float floor = w->l->relu ? 0.0F : -INFINITY;
+    float floor = w->l->relu ? 0.0F : -INFINITY, d[LANES_MOST];
     double sum[LANES_MOST] = {0.0}, product[LANES_MOST] = {0.0};
-    for (size_t p = 0; p < w->pixels; p++)
+    for (size_t p = 0; p < w->pixels; p++) {
+        let_through(d, dy + p * lanes, y + p * lanes, floor, lanes);
         for (int c = 0; c < lanes; c++) {
-            size_t i = p * lanes + c;
-            float d = dy[i] * (float)(y[i] > floor); // no branch
-            sum[c] += (double)d;
-            product[c] += (double)d * (double)(x[i] - mean[c]);
+            sum[c] += (double)d[c];
+            product[c] += (double)d[c] * (double)(x[p * lanes + c] - mean[c]);
         }
+    }
     memcpy(w->sums + 2 * plane * lanes, sum, (size_t)lanes * sizeof(*sum));
     memcpy(w->sums + (2 * plane + 1) * lanes, product, (size_t)lanes * sizeof(*sum));
 }
@@ -109,13 +120,13 @@ PLANE plane_backward(const struct plane_work *w, size_t plane, int lanes)
     const float *x = w->l->x + first, *y = w->l->y + first, *dy = w->l->dy + first;
     const float *factor = s->factor + channel, *mean = s->mean + channel;
     const float *base = s->base + channel, *slope = s->slope + channel;
-    float *dx = w->l->dx + first, floor = w->l->relu ? 0.0F : -INFINITY;
-    for (size_t p = 0; p < w->pixels; p++)
-        for (int c = 0; c < lanes; c++) {
-            size_t i = p * lanes + c;
-            float d = dy[i] * (float)(y[i] > floor); // no branch
-            dx[i] = factor[c] * (d - base[c] - slope[c] * (x[i] - mean[c]));
-        }
+    float *dx = w->l->dx + first, floor = w->l->relu ? 0.0F : -INFINITY, d[LANES_MOST];
+    for (size_t p = 0; p < w->pixels; p++) {
+        let_through(d, dy + p * lanes, y + p * lanes, floor, lanes);
+        for (int c = 0; c < lanes; c++)
+            d[c] = factor[c] * (d[c] - base[c] - slope[c] * (x[p * lanes + c] - mean[c]));
+        memcpy(dx + p * lanes, d, (size_t)lanes * sizeof(*d));
+    }
 }
 
 #define PLANE_RANGE(name, kernel)                                                                  \
