@@ -134,9 +134,19 @@ static void end_if_late(struct watchdog *w)
     _exit(RETORT_RANK);
 }
 
+// A process that was stopped for a while has missed what the others did meanwhile: it waits anew,
+// and does not speak as it is woken to be ended.
+static void wait_anew_if_stopped(struct watchdog *w, double slept_s)
+{
+    double entered_s = atomic_load(&w->entered_s);
+    if (slept_s > SILENT_AFTER_S + w->wake_every_s && entered_s != 0.0)
+        atomic_compare_exchange_strong(&w->entered_s, &entered_s, clock_seconds());
+}
+
 static void *watch(void *argument)
 {
     struct watchdog *w = argument;
+    double woke_s = clock_seconds();
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
         struct timespec until;
@@ -145,6 +155,8 @@ static void *watch(void *argument)
         until.tv_sec += (time_t)(ns / 1000000000);
         until.tv_nsec = (long)(ns % 1000000000);
         pthread_cond_timedwait(&w->wake, &w->lock, &until);
+        wait_anew_if_stopped(w, clock_seconds() - woke_s);
+        woke_s = clock_seconds();
         state_file_alive(w->file, wall_seconds());
         if (!w->stop)
             end_if_late(w);

@@ -58,7 +58,8 @@ enum userblock_state userblock_decode(struct userblock *u, const uint8_t in[USER
     if (load(in + AT_OWN_CHECKSUM, 8) != XXH3_64bits(in, AT_OWN_CHECKSUM) ||
         region_count > USERBLOCK_REGIONS)
         return USERBLOCK_DAMAGED;
-    memcpy(u->kind, in + AT_KIND, USERBLOCK_KIND_BYTES);
+    // What follows its NUL says nothing.
+    memcpy(u->kind, in + AT_KIND, strnlen((const char *)in + AT_KIND, USERBLOCK_KIND_BYTES));
     u->version = (uint32_t)load(in + AT_VERSION, 4);
     u->region_count = (int)region_count;
     u->file_bytes = load(in + AT_FILE_BYTES, 8);

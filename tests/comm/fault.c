@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "comm/comm.h"
 #include "comm/watchdog.h"
 
 enum { STEPS = 4, FAULTY_STEP = 2, COUNT = 250000 };
-static const double TIMEOUT_S = 3.0;
+static const double TIMEOUT_S = 5.0;
 
 // Rank 0 expects one byte of each and gets eight of the last.
 static void send_too_much(struct comm *c)
@@ -27,11 +28,22 @@ static void send_too_much(struct comm *c)
     comm_gatherv(c, mine, last ? sizeof mine : 1, all, counts, offsets, 0);
 }
 
-static void fail_by(const char *kind, struct comm *c)
+// An empty file in the folder, whose time is that of the failure.
+static void note(const char *folder)
 {
+    char path[PATH_CAPACITY];
+    CHECK(path_join(path, folder, "failing") == RETORT_OK);
+    CHECK(file_write_whole(path, "", 0) == RETORT_OK);
+}
+
+static void fail_by(const char *kind, const char *folder, struct comm *c)
+{
+    const bool last = comm_rank(c) == comm_size(c) - 1;
+    if (last)
+        note(folder);
     if (strcmp(kind, "truncate") == 0)
         send_too_much(c);
-    if (comm_rank(c) != comm_size(c) - 1)
+    if (!last)
         return;
     if (strcmp(kind, "stop") == 0)
         raise(SIGSTOP);
@@ -57,7 +69,7 @@ int main(int argc, char **argv)
     for (int step = 0; step < STEPS; step++) {
         watchdog_step(w, step);
         if (step == FAULTY_STEP)
-            fail_by(argv[1], c);
+            fail_by(argv[1], argv[2], c);
         comm_allreduce_sum(c, data, COUNT, REAL_F32, true);
     }
     free(data);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A failing rank ends the whole job: fault.sh MPIRUN PROGRAM KIND RANKS CODE SECONDS TEXT
-# The job must leave with CODE within SECONDS, print TEXT (a pattern) on one line, and leave no
-# process behind.
+# The job must leave with CODE within SECONDS of the failure, print TEXT (a pattern) on one line, and
+# leave no process behind.
 set -u
 mpirun=$1 program=$2 kind=$3 ranks=$4 code=$5 seconds=$6 text=$7
 folder=$(mktemp -d) || exit 1
@@ -13,11 +13,12 @@ fail() {
     exit 1
 }
 
-start=$(date +%s)
 timeout -k 1 60 "$mpirun" --oversubscribe -n "$ranks" "$program" "$kind" "$folder/ranks" \
     >"$folder/log" 2>&1
 got=$?
-took=$(($(date +%s) - start))
+ended=$(date +%s)
+[ -e "$folder/ranks/failing" ] || fail "no rank came to its failure"
+took=$((ended - $(date -r "$folder/ranks/failing" +%s)))
 
 [ "$got" -eq "$code" ] || fail "exit code $got, expected $code"
 [ "$took" -le "$seconds" ] || fail "it took $took s, expected at most $seconds"

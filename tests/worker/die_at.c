@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "tests/worker/family.h"
+#include "tests/worker/preload.h"
 
 static struct {
     char call[16], glob[256], when[16], who[16];
@@ -32,14 +33,6 @@ __attribute__((constructor)) static void read_wish(void)
         fprintf(stderr, "die_at: cannot read RETORT_DIE_AT=%s\n", text);
         abort();
     }
-}
-
-static void *next(const char *name)
-{
-    void *found = dlsym(RTLD_NEXT, name);
-    if (!found)
-        abort();
-    return found;
 }
 
 static _Noreturn void die(void)
@@ -59,12 +52,10 @@ static bool is_it(const char *call, const char *path)
 
 static bool is_it_open(const char *call, int fd)
 {
-    char link_name[64], path[PATH_MAX];
+    char path[PATH_MAX];
     if (wanted.count == 0 || strcmp(call, wanted.call) != 0)
         return false;
-    (void)snprintf(link_name, sizeof link_name, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link_name, path, sizeof path - 1);
-    path[length > 0 ? length : 0] = '\0';
+    preload_path(fd, path, sizeof path);
     return is_it(call, path);
 }
 
@@ -88,7 +79,7 @@ static size_t part(bool it, size_t bytes)
 ssize_t write(int fd, const void *data, size_t bytes)
 {
     ssize_t (*real)(int, const void *, size_t);
-    *(void **)&real = next("write");
+    *(void **)&real = preload_next("write");
     bool it = is_it_open("write", fd);
     before(it);
     ssize_t put = real(fd, data, part(it, bytes));
@@ -99,7 +90,7 @@ ssize_t write(int fd, const void *data, size_t bytes)
 ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
 {
     ssize_t (*real)(int, const void *, size_t, off_t);
-    *(void **)&real = next("pwrite");
+    *(void **)&real = preload_next("pwrite");
     bool it = is_it_open("write", fd);
     before(it);
     ssize_t put = real(fd, data, part(it, bytes), at);
@@ -126,7 +117,7 @@ int fdatasync(int fd)
 static int two_names(const char *call, const char *from, const char *to)
 {
     int (*real)(const char *, const char *);
-    *(void **)&real = next(call);
+    *(void **)&real = preload_next(call);
     bool it = is_it(call, to);
     before(it);
     int rc = real(from, to);
@@ -147,7 +138,7 @@ int link(const char *from, const char *to)
 int unlink(const char *path)
 {
     int (*real)(const char *);
-    *(void **)&real = next("unlink");
+    *(void **)&real = preload_next("unlink");
     bool it = is_it("unlink", path);
     before(it);
     int rc = real(path);
@@ -160,7 +151,7 @@ int MPI_Isend(const void *data, int count, void *type, int to, int tag, void *co
 int MPI_Isend(const void *data, int count, void *type, int to, int tag, void *comm, void **request)
 {
     int (*real)(const void *, int, void *, int, int, void *, void **);
-    *(void **)&real = next("MPI_Isend");
+    *(void **)&real = preload_next("MPI_Isend");
     bool it = is_it("send", type == dlsym(RTLD_DEFAULT, "ompi_mpi_byte") ? "bytes" : "reals");
     before(it);
     int rc = real(data, count, type, to, tag, comm, request);

@@ -24,9 +24,13 @@ loss() {
 }
 raw=$(evaluate 2 raw val | loss)
 [ "$raw" != "$(evaluate 2 ema val | loss)" ] || fail "the average is the raw weights"
-# What the run itself recorded of its last epoch.
-grep -A4 '"teacher": {' run/summary.json | grep -q "\"loss\": $raw" ||
-    fail "the run recorded another loss than $raw"
+# What the run itself recorded of its last epoch, of both.
+recorded() { # KEY LOSS
+    grep -A4 "\"$1\": {" run/summary.json | grep -q "\"loss\": $2" ||
+        fail "the run recorded another loss of the $1 than $2"
+}
+recorded teacher "$raw"
+recorded teacher_ema "$(evaluate 2 ema val | loss)"
 
 # The logits that are kept: the same file on any number of ranks, other weights another one.
 keep() { # OUT RANKS raw|ema

@@ -16,7 +16,7 @@
 #include "comm/rank_state.h"
 #include "tests/worker/family.h"
 
-static const double DEADLINE_S = 200; // CTest ends a test after 240
+static const double DEADLINE_S = 500; // CTest ends a test after 600
 enum { POLL_US = 300 };
 
 // True once the rank is there; false when it ended, or never came.
@@ -53,8 +53,8 @@ static bool end_them(const char *who, const char *ranks, const struct rank_state
                      int signal_number)
 {
     pid_t mpirun = parent_of((pid_t)s->pid);
-    if (strcmp(who, "ranks") == 0)
-        return signal_ranks(ranks, 0, s->size, signal_number) == s->size;
+    if (strcmp(who, "ranks") == 0) // some may not have come far enough to be found
+        return signal_ranks(ranks, 0, s->size, signal_number) > 0;
     if (strcmp(who, "rank") == 0)
         return signal_ranks(ranks, s->size - 1, s->size, signal_number) == 1;
     if (strcmp(who, "first") == 0)
