@@ -75,19 +75,25 @@ struct pass {
     bool relu;
 };
 
-// The channels of one tap, block by block of the planes read. Pixels outside are zeros.
+// The channels of one tap, block by block of the planes read. Pixels outside are zeros; a group
+// that lies inside needs one pointer.
 INLINE void add_tap(vec sum[PIXELS][GROUP_BLOCKS], const float *row, size_t plane, int width,
                     int column, int step, const float *w, int channels, int out_blocks)
 {
-    for (int c = 0; c < channels; c += LANES, row += plane) {
-        const float *at[PIXELS];
+    bool inside = column >= 0 && column + (PIXELS - 1) * step < width;
+    for (int c = 0; c < channels; c += LANES, row += plane, w += LANES * out_blocks * LANES) {
+        const float *at[PIXELS], *first = row + (ptrdiff_t)column * LANES;
+        if (inside) {
+            UNROLL for (int t = 0; t < PIXELS; t++) at[t] = first + t * step * LANES;
+            accumulate(sum, at, w, minimum(LANES, channels - c), out_blocks);
+            continue;
+        }
         UNROLL for (int t = 0; t < PIXELS; t++)
         {
             int i = column + t * step;
             at[t] = i >= 0 && i < width ? row + (size_t)i * LANES : ZEROS;
         }
-        accumulate(sum, at, w + (size_t)c * out_blocks * LANES, minimum(LANES, channels - c),
-                   out_blocks);
+        accumulate(sum, at, w, minimum(LANES, channels - c), out_blocks);
     }
 }
 

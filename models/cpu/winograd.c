@@ -15,6 +15,8 @@ enum {
     // sums are loaded and stored once for all of them.
     FORWARD_TILES = REGISTERS == 32 ? 8 : 28,
     GRADIENT_TILES = REGISTERS == 32 ? 16 : 28,
+    LINE = 16, // floats of a line of the caches
+    SECOND_CACHE_BYTES = 512 << 10,
     CHANNELS = 4, // whose sums are in registers together, at the least
     // Floats between points of a tile's transform, [block][point][tile][lanes]: a line more than
     // the tiles take, so that 36 of them do not fall on the same few sets of the cache.
@@ -66,49 +68,83 @@ INLINE void gradient_6(const vec y[TILE], vec t[PATCH])
     t[5] = y[3];
 }
 
-// ---- where a tile lies: rows and columns outside the picture are read as zeros
+// ---- where tiles lie: rows and columns outside the picture are read as zeros
 
-struct tiles { // of a plane [height, width, 16]
-    int across, an_image;
-    int height, width;
+struct place {
+    size_t image;
+    int top, left; // of the output
 };
 
-static struct tiles tiles_of(const struct winograd *w)
+static int tiles_across(const struct winograd *w)
 {
-    int across = (w->width + TILE - 1) / TILE, down = (w->height + TILE - 1) / TILE;
-    return (struct tiles){across, across * down, w->height, w->width};
+    return (w->width + TILE - 1) / TILE;
 }
 
-struct window {
+static int tiles_an_image(const struct winograd *w)
+{
+    return tiles_across(w) * ((w->height + TILE - 1) / TILE);
+}
+
+// Tiles from `first` on of the whole batch, in order of (image, row, column).
+static void find_places(const struct winograd *w, size_t first, int count, struct place *places)
+{
+    int index = (int)(first % tiles_an_image(w)), across = tiles_across(w);
+    struct place p = {first / tiles_an_image(w), index / across * TILE, index % across * TILE};
+    for (int i = 0; i < count; i++) {
+        places[i] = p;
+        p.left += TILE;
+        if (p.left >= w->width) {
+            p.left = 0;
+            p.top += TILE;
+        }
+        if (p.top >= w->height) {
+            p.top = 0;
+            p.image++;
+        }
+    }
+}
+
+struct window {              // side × side vectors of a plane [height, width, lanes]
     const float *row[PATCH]; // each row's first vector, or one of zeros
-    vec_mask column[PATCH];
+    vec_mask column[PATCH];  // unset where the whole window lies inside
 };
 
 static const _Alignas(64) float ZEROS[PATCH * LANES];
 
-// side × side vectors of a plane from (top, left).
-INLINE void window_at(struct window *win, const struct tiles *t, const float *plane, int top,
-                      int left, int side)
+static bool lies_inside(const struct winograd *w, int top, int left, int side)
 {
-    for (int i = 0; i < side; i++) {
-        bool row_there = top + i >= 0 && top + i < t->height;
-        bool column_there = left + i >= 0 && left + i < t->width;
-        win->row[i] = row_there ? plane + ((ptrdiff_t)(top + i) * t->width + left) * LANES : ZEROS;
-        win->column[i] = vec_mask_of(column_there);
+    return top >= 0 && left >= 0 && top + side <= w->height && left + side <= w->width;
+}
+
+INLINE void window_at(struct window *win, const struct winograd *w, const float *plane, int top,
+                      int left, int side, bool inside)
+{
+    const float *corner = plane + ((ptrdiff_t)top * w->width + left) * LANES;
+    for (int i = 0; i < side; i++, corner += w->width * LANES) {
+        win->row[i] = inside || (top + i >= 0 && top + i < w->height) ? corner : ZEROS;
+        if (!inside)
+            win->column[i] = vec_mask_of(left + i >= 0 && left + i < w->width);
     }
+}
+
+INLINE void window_column(const struct window *win, int j, int side, bool inside, vec in[])
+{
+    UNROLL for (int i = 0; i < side; i++) in[i] =
+        inside ? vec_load(win->row[i] + j * LANES)
+               : vec_load_if(win->column[j], win->row[i] + j * LANES);
 }
 
 // ---- two-dimensional transforms; point i * 6 + j of the result goes to out + (i * 6 + j) * stride
 
-INLINE void tile_input(const struct tiles *t, const float *plane, int index, float *out, int stride)
+INLINE void input_window(const struct winograd *w, const float *plane, int top, int left,
+                         bool inside, float *out, int stride)
 {
     vec columns[PATCH][PATCH], in[PATCH], r[PATCH];
     struct window win;
-    window_at(&win, t, plane, index / t->across * TILE - 1, index % t->across * TILE - 1, PATCH);
+    window_at(&win, w, plane, top, left, PATCH, inside);
     UNROLL for (int j = 0; j < PATCH; j++)
     {
-        UNROLL for (int i = 0; i < PATCH; i++) in[i] =
-            vec_load_if(win.column[j], win.row[i] + j * LANES);
+        window_column(&win, j, PATCH, inside, in);
         input_6(in, r);
         UNROLL for (int i = 0; i < PATCH; i++) columns[i][j] = r[i];
     }
@@ -119,16 +155,24 @@ INLINE void tile_input(const struct tiles *t, const float *plane, int index, flo
     }
 }
 
-INLINE void tile_gradient(const struct tiles *t, const float *plane, int index, float *out,
-                          int stride)
+INLINE void tile_input(const struct winograd *w, const float *plane, const struct place *at,
+                       float *out, int stride)
+{
+    if (lies_inside(w, at->top - 1, at->left - 1, PATCH))
+        input_window(w, plane, at->top - 1, at->left - 1, true, out, stride);
+    else
+        input_window(w, plane, at->top - 1, at->left - 1, false, out, stride);
+}
+
+INLINE void gradient_window(const struct winograd *w, const float *plane, int top, int left,
+                            bool inside, float *out, int stride)
 {
     vec columns[PATCH][TILE], in[TILE], r[PATCH];
     struct window win;
-    window_at(&win, t, plane, index / t->across * TILE, index % t->across * TILE, TILE);
+    window_at(&win, w, plane, top, left, TILE, inside);
     UNROLL for (int j = 0; j < TILE; j++)
     {
-        UNROLL for (int i = 0; i < TILE; i++) in[i] =
-            vec_load_if(win.column[j], win.row[i] + j * LANES);
+        window_column(&win, j, TILE, inside, in);
         gradient_6(in, r);
         UNROLL for (int i = 0; i < PATCH; i++) columns[i][j] = r[i];
     }
@@ -139,14 +183,23 @@ INLINE void tile_gradient(const struct tiles *t, const float *plane, int index, 
     }
 }
 
+INLINE void tile_gradient(const struct winograd *w, const float *plane, const struct place *at,
+                          float *out, int stride)
+{
+    if (lies_inside(w, at->top, at->left, TILE))
+        gradient_window(w, plane, at->top, at->left, true, out, stride);
+    else
+        gradient_window(w, plane, at->top, at->left, false, out, stride);
+}
+
 // Plus bias, through ReLU when asked.
-INLINE void tile_output(const struct tiles *t, const float *m, int stride, vec bias, bool relu,
-                        float *plane, int index)
+INLINE void tile_output(const struct winograd *w, const float *m, int stride, vec bias, bool relu,
+                        float *plane, const struct place *at)
 {
     vec columns[TILE][PATCH], in[PATCH], r[TILE];
     const vec least = vec_all(relu ? 0.0F : -INFINITY);
-    int top = index / t->across * TILE, left = index % t->across * TILE;
-    float *y = plane + ((size_t)top * t->width + left) * LANES;
+    int top = at->top, left = at->left;
+    float *y = plane + ((size_t)top * w->width + left) * LANES;
     UNROLL for (int j = 0; j < PATCH; j++)
     {
         UNROLL for (int i = 0; i < PATCH; i++) in[i] = vec_load(m + (i * PATCH + j) * stride);
@@ -155,11 +208,11 @@ INLINE void tile_output(const struct tiles *t, const float *m, int stride, vec b
     }
     UNROLL for (int i = 0; i < TILE; i++)
     {
-        if (top + i >= t->height)
+        if (top + i >= w->height)
             break;
         output_4(columns[i], r);
-        UNROLL for (int j = 0; j < TILE; j++) if (left + j < t->width)
-            vec_store(y + ((size_t)i * t->width + j) * LANES, vec_max(r[j] + bias, least));
+        UNROLL for (int j = 0; j < TILE; j++) if (left + j < w->width)
+            vec_store(y + ((size_t)i * w->width + j) * LANES, vec_max(r[j] + bias, least));
     }
 }
 
@@ -174,7 +227,7 @@ static int rows_in(const struct winograd *w)
 // few sets of the cache.
 static size_t point_floats(const struct winograd *w)
 {
-    return (size_t)rows_in(w) * blocks(w->out) * LANES + 16;
+    return (size_t)rows_in(w) * blocks(w->out) * LANES + LINE;
 }
 
 static size_t winograd_weight_count(const struct winograd *w)
@@ -309,12 +362,19 @@ INLINE void products(const float *v, const float *u, int channels, int out_block
         vec_store(m + b * FORWARD_BLOCK + t * LANES, sum[b][t]);
 }
 
-// One group of output blocks, of one point.
-INLINE void products_group(const float *v, const float *u, int channels, int tiles, int out_blocks,
-                           float *m)
+// One group of output blocks, of one point. Weights that do not fit in the second cache come from
+// far away, so the next group's are asked for in the meantime.
+INLINE void products_group(const struct winograd *w, const float *v, const float *u, int tiles,
+                           int out_blocks, float *m)
 {
-    for (int t = 0; t < tiles; t += rows_of(out_blocks))
-        products(v + t * LANES, u, channels, out_blocks, m + t * LANES);
+    size_t floats = (size_t)w->in * out_blocks * LANES, asked = 0;
+    bool far = winograd_weight_count(w) * sizeof(float) > SECOND_CACHE_BYTES;
+    for (int t = 0; t < tiles; t += rows_of(out_blocks)) {
+        size_t until = far ? floats * (t + rows_of(out_blocks)) / tiles : 0;
+        for (; asked < until; asked += LINE)
+            __builtin_prefetch(u + floats + asked, 0, 2);
+        products(v + t * LANES, u, w->in, out_blocks, m + t * LANES);
+    }
 }
 
 static void products_all(const struct winograd *w, const float *v, const float *transformed,
@@ -326,17 +386,16 @@ static void products_all(const struct winograd *w, const float *v, const float *
             const float *u = transformed + p * point_floats(w) + (size_t)b * rows_in(w) * LANES;
             group = group_blocks(out_blocks - b);
             if (group == 1)
-                products_group(v, u, w->in, tiles, 1, m + b * FORWARD_BLOCK);
+                products_group(w, v, u, tiles, 1, m + b * FORWARD_BLOCK);
             else if (group == 2)
-                products_group(v, u, w->in, tiles, 2, m + b * FORWARD_BLOCK);
+                products_group(w, v, u, tiles, 2, m + b * FORWARD_BLOCK);
             else
-                products_group(v, u, w->in, tiles, 3, m + b * FORWARD_BLOCK);
+                products_group(w, v, u, tiles, 3, m + b * FORWARD_BLOCK);
         }
 }
 
 struct pass {
     const struct winograd *w;
-    struct tiles tiles;
     const float *x, *transformed, *bias, *dy;
     float *y, *scratch;
     size_t part_floats; // of scratch
@@ -360,26 +419,26 @@ static size_t share_of(size_t count, int most, int rows)
 static void forward_part(void *context, int part, size_t begin, size_t end)
 {
     const struct pass *a = context;
-    int in_blocks = blocks(a->w->in), out_blocks = blocks(a->w->out);
+    const struct winograd *w = a->w;
+    int in_blocks = blocks(w->in), out_blocks = blocks(w->out);
     int rows = rows_of(group_blocks(out_blocks));
-    size_t plane = (size_t)a->w->height * a->w->width * LANES, an_image = a->tiles.an_image;
+    size_t plane = (size_t)w->height * w->width * LANES;
     size_t share = share_of(end - begin, FORWARD_TILES / rows * rows, rows);
-    float *v = a->scratch + part * a->part_floats;
-    float *m = v + (size_t)FORWARD_BLOCK * in_blocks;
+    float *v = a->scratch + part * a->part_floats, *m = v + (size_t)FORWARD_BLOCK * in_blocks;
+    struct place places[FORWARD_TILES];
     for (size_t first = begin; first < end; first += share) {
-        size_t last = first + share < end ? first + share : end;
+        int tiles = (int)(first + share < end ? share : end - first);
+        find_places(w, first, tiles, places);
         for (int b = 0; b < in_blocks; b++)
-            for (size_t i = first; i < last; i++)
-                tile_input(&a->tiles, a->x + (i / an_image * in_blocks + b) * plane,
-                           (int)(i % an_image), v + b * FORWARD_BLOCK + (i - first) * LANES,
-                           FORWARD_POINT);
-        products_all(a->w, v, a->transformed, (int)(last - first), m);
+            for (int i = 0; i < tiles; i++)
+                tile_input(w, a->x + (places[i].image * in_blocks + b) * plane, &places[i],
+                           v + b * FORWARD_BLOCK + i * LANES, FORWARD_POINT);
+        products_all(w, v, a->transformed, tiles, m);
         for (int b = 0; b < out_blocks; b++) {
             vec bias = a->bias ? vec_load(a->bias + b * LANES) : vec_zero();
-            for (size_t i = first; i < last; i++)
-                tile_output(&a->tiles, m + b * FORWARD_BLOCK + (i - first) * LANES, FORWARD_POINT,
-                            bias, a->relu, a->y + (i / an_image * out_blocks + b) * plane,
-                            (int)(i % an_image));
+            for (int i = 0; i < tiles; i++)
+                tile_output(w, m + b * FORWARD_BLOCK + i * LANES, FORWARD_POINT, bias, a->relu,
+                            a->y + (places[i].image * out_blocks + b) * plane, &places[i]);
         }
     }
 }
@@ -389,7 +448,6 @@ static void winograd_forward(const struct winograd *w, int threads, int count, c
                              void *scratch)
 {
     struct pass pass = {.w = w,
-                        .tiles = tiles_of(w),
                         .x = x,
                         .transformed = transformed,
                         .bias = bias,
@@ -397,8 +455,8 @@ static void winograd_forward(const struct winograd *w, int threads, int count, c
                         .y = y,
                         .scratch = scratch,
                         .part_floats = forward_floats(w)};
-    host_parallel(threads, (size_t)count * pass.tiles.an_image,
-                  rows_of(group_blocks(blocks(w->out))), forward_part, &pass);
+    host_parallel(threads, (size_t)count * tiles_an_image(w), rows_of(group_blocks(blocks(w->out))),
+                  forward_part, &pass);
 }
 
 // ---- the weights' gradient
@@ -481,24 +539,25 @@ static size_t winograd_scratch_bytes(const struct winograd *w, int threads, bool
 static void gradient_part(void *context, int part, size_t begin, size_t end)
 {
     const struct pass *a = context;
-    int in_blocks = blocks(a->w->in), out_blocks = blocks(a->w->out);
-    size_t plane = (size_t)a->w->height * a->w->width * LANES, an_image = a->tiles.an_image;
+    const struct winograd *w = a->w;
+    int in_blocks = blocks(w->in), out_blocks = blocks(w->out);
+    size_t plane = (size_t)w->height * w->width * LANES;
     size_t share = share_of(end - begin, GRADIENT_TILES, 1);
-    float *sums = a->scratch + part * a->part_floats, *v = sums + winograd_weight_count(a->w);
+    float *sums = a->scratch + part * a->part_floats, *v = sums + winograd_weight_count(w);
     float *d = v + (size_t)GRADIENT_BLOCK * in_blocks;
+    struct place places[GRADIENT_TILES];
     for (size_t first = begin; first < end; first += share) {
-        size_t last = first + share < end ? first + share : end;
+        int tiles = (int)(first + share < end ? share : end - first);
+        find_places(w, first, tiles, places);
         for (int b = 0; b < in_blocks; b++)
-            for (size_t i = first; i < last; i++)
-                tile_input(&a->tiles, a->x + (i / an_image * in_blocks + b) * plane,
-                           (int)(i % an_image), v + b * GRADIENT_BLOCK + (i - first) * LANES,
-                           GRADIENT_POINT);
+            for (int i = 0; i < tiles; i++)
+                tile_input(w, a->x + (places[i].image * in_blocks + b) * plane, &places[i],
+                           v + b * GRADIENT_BLOCK + i * LANES, GRADIENT_POINT);
         for (int b = 0; b < out_blocks; b++)
-            for (size_t i = first; i < last; i++)
-                tile_gradient(&a->tiles, a->dy + (i / an_image * out_blocks + b) * plane,
-                              (int)(i % an_image), d + b * GRADIENT_BLOCK + (i - first) * LANES,
-                              GRADIENT_POINT);
-        outer_all(a->w, v, d, (int)(last - first), sums);
+            for (int i = 0; i < tiles; i++)
+                tile_gradient(w, a->dy + (places[i].image * out_blocks + b) * plane, &places[i],
+                              d + b * GRADIENT_BLOCK + i * LANES, GRADIENT_POINT);
+        outer_all(w, v, d, tiles, sums);
     }
 }
 
@@ -506,15 +565,11 @@ static void winograd_backward_weights(const struct winograd *w, int threads, int
                                       const float *x, const float *dy, float *gradient,
                                       void *scratch)
 {
-    struct pass pass = {.w = w,
-                        .tiles = tiles_of(w),
-                        .x = x,
-                        .dy = dy,
-                        .scratch = scratch,
-                        .part_floats = gradient_floats(w)};
+    struct pass pass = {
+        .w = w, .x = x, .dy = dy, .scratch = scratch, .part_floats = gradient_floats(w)};
     for (int part = 0; part < threads; part++)
         memset(pass.scratch + part * pass.part_floats, 0, winograd_weight_count(w) * sizeof(float));
-    host_parallel(threads, (size_t)count * pass.tiles.an_image, 1, gradient_part, &pass);
+    host_parallel(threads, (size_t)count * tiles_an_image(w), 1, gradient_part, &pass);
     for (int part = 1; part < threads; part++) // in order, so that the bits are the same each time
         for (size_t i = 0; i < winograd_weight_count(w); i++)
             pass.scratch[i] += pass.scratch[part * pass.part_floats + i];
