@@ -71,6 +71,8 @@ void read_misbehaviour()
     softgpu_misbehaviour kind = SOFTGPU_BEHAVES;
     if (value == nullptr)
         kind = SOFTGPU_BEHAVES;
+    else if (strcmp(value, "busy") == 0)
+        kind = SOFTGPU_BUSY;
     else if (sscanf(value, "hang:%d", &nth) == 1)
         kind = SOFTGPU_HANGS;
     else if (sscanf(value, "fail:%d", &nth) == 1)

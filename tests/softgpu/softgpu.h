@@ -7,7 +7,7 @@
 //   SOFTGPU_MEMORY   bytes of device memory (default 2 GiB)
 //   SOFTGPU_DEVICES  number of devices (default 1); all are the same memory
 //   SOFTGPU_RACES    0: do not look for races (default 1)
-//   SOFTGPU_NCCL     hang:NTH | fail:NTH | slow:NTH:MS  what this rank does wrong, see below
+//   SOFTGPU_NCCL     busy | hang:NTH | fail:NTH | slow:NTH:MS  how this rank errs, see below
 //   SOFTGPU_TRACE    1: a line on standard error for each operation that has run
 //   SOFTGPU_INJECT   CALL:NTH:CODE, comma separated: the NTH call of CALL (from 1) returns CODE
 //
@@ -41,8 +41,16 @@ void softgpu_inject(const char *call, int nth, int code);
 
 // How this rank's NCCL operations go wrong, from its nth (from 1) on: it never takes part any more
 // (hang); it does not either, has an asynchronous error, and the others see ncclRemoteError (fail);
-// or it takes part `ms` late, once (slow).
-enum softgpu_misbehaviour { SOFTGPU_BEHAVES, SOFTGPU_HANGS, SOFTGPU_FAILS, SOFTGPU_SLOW };
+// or it takes part `ms` late, once (slow). Not wrong, but rare: on a communicator that does not
+// block, calls return ncclInProgress, and others are refused until that has been asked about
+// (busy).
+enum softgpu_misbehaviour {
+    SOFTGPU_BEHAVES,
+    SOFTGPU_HANGS,
+    SOFTGPU_FAILS,
+    SOFTGPU_SLOW,
+    SOFTGPU_BUSY,
+};
 void softgpu_nccl_misbehave(enum softgpu_misbehaviour kind, int nth, int ms);
 
 // keep: misuse does not end the process but is kept here and becomes a sticky CUDA error, as on

@@ -133,7 +133,8 @@ bool memory_fits(const Request &request)
 // What the rank was told to do wrong, when its turn has come.
 void misbehave_now(Comm &comm)
 {
-    if (planned.kind == SOFTGPU_BEHAVES || ++comm.operations != planned.nth)
+    if (planned.kind == SOFTGPU_BEHAVES || planned.kind == SOFTGPU_BUSY ||
+        ++comm.operations != planned.nth)
         return;
     if (planned.kind == SOFTGPU_SLOW)
         comm.slow_until_ms = clock_ms() + planned.ms;
@@ -165,13 +166,15 @@ bool group_step(Comm &comm, std::vector<Running> &group)
         return true;
     if (comm.hangs || clock_ms() < comm.slow_until_ms)
         return false;
-    bool done = true;
+    bool done = true, collectives = true;
     for (Running &run : group) {
-        if (!run.done && point_to_point(run.request.call))
+        const bool message = point_to_point(run.request.call);
+        if (!run.done && message)
             message_step(comm, &run);
-        else if (!run.done)
+        else if (!run.done && collectives)
             collective_step(comm, &run);
         done = done && run.done;
+        collectives = collectives && (run.done || message); // one after the other: see channel.h
     }
     return done;
 }
@@ -204,6 +207,10 @@ static ncclResult_t state_now(Comm &comm)
     comm.ready = true;
     if (comm.channel->peer_failed())
         comm.error = ncclRemoteError;
+    if (comm.error == ncclSuccess && comm.busy > 0) {
+        comm.busy--;
+        return ncclInProgress;
+    }
     return comm.error;
 }
 
@@ -212,6 +219,15 @@ ncclResult_t comm_state(Comm &comm)
     ncclResult_t state = ncclSuccess;
     locked([&] { state = state_now(comm); }); // operations change it while others ask
     return state;
+}
+
+ncclResult_t comm_queued(Comm &comm)
+{
+    enum { POLLS = 2 };
+    if (planned.kind != SOFTGPU_BUSY || comm.blocking)
+        return ncclSuccess;
+    locked([&] { comm.busy = POLLS; });
+    return ncclInProgress;
 }
 
 void misbehave(const Misbehaviour &how)

@@ -30,6 +30,8 @@ struct Comm {
     uint64_t sent[RANKS_MAX] = {}, received[RANKS_MAX] = {};
     int operations = 0; // begun so far, of any kind
     bool ready = false, aborted = false;
+    bool blocking = true;
+    int busy = 0;                     // how often it is still to say that a call is not done
     ncclResult_t error = ncclSuccess; // asynchronous
     bool hangs = false;
     double slow_until_ms = 0.0;
@@ -41,5 +43,8 @@ Operation comm_operation(const CommRef &comm, const std::vector<Request> &reques
 // The asynchronous error, ncclInProgress while ranks are missing.
 ncclResult_t comm_state(Comm &comm);
 void misbehave(const Misbehaviour &how);
+// What a call that has queued something returns: on a communicator that does not block, and when
+// the test wants it, that it is not done yet.
+ncclResult_t comm_queued(Comm &comm);
 
 } // namespace softgpu

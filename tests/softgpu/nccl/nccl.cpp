@@ -70,14 +70,17 @@ ncclResult_t group_submit()
 {
     std::vector<Pending> calls;
     calls.swap(group);
+    ncclResult_t state = ncclSuccess;
     for (const Pending &pending : calls) {
         cudaError_t rc = api("NCCL's queueing", [&] {
             return submit(pending.stream, comm_operation(pending.comm, pending.requests));
         });
         if (rc != cudaSuccess)
             return refuse(ncclUnhandledCudaError, cudaGetErrorString(rc));
+        if (comm_queued(*pending.comm) == ncclInProgress)
+            state = ncclInProgress;
     }
-    return ncclSuccess;
+    return state;
 }
 
 ncclResult_t request_add(const CommRef &comm, const Request &request, cudaStream_t stream)
@@ -176,7 +179,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int ranks, ncclUniqueId id,
     if (!comm->channel)
         return refuse(ncclSystemError, "the id's maker is gone");
     *out = new ncclComm{comm};
-    if (config != nullptr && config->blocking == 0)
+    comm->blocking = config == nullptr || config->blocking != 0;
+    if (!comm->blocking)
         return ncclInProgress;
     return wait_ready(*comm);
 }
@@ -210,7 +214,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm)
         work_finish(mine);
         return cudaSuccess;
     });
-    return ncclSuccess;
+    return comm_queued(*comm->comm);
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm)

@@ -155,6 +155,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int number)
             return cudaErrorInvalidDevice;
         *out = {};
         snprintf(out->name, sizeof(out->name), "software GPU");
+        snprintf(out->uuid.bytes, sizeof(out->uuid.bytes), "softgpu %d", number);
         out->totalGlobalMem = memory_limit();
         out->major = 9;
         out->multiProcessorCount = 4;

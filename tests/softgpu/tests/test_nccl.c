@@ -136,12 +136,31 @@ static void collectives_body(struct rank *r)
     HERE(ncclCommFinalize(r->comm) == 0 && ncclCommDestroy(r->comm) == 0);
 }
 
+// Groups of collectives follow each other, however far ahead a rank is: none reads what a later
+// one has written.
+static void grouped_collectives_body(struct rank *r)
+{
+    float out[2], *mine = values_new(r->rank, 2), *to = device_new(NULL, sizeof(out));
+    float ranks = (float)r->ranks, sum = 10.0f * ranks * (ranks - 1.0f) / 2.0f;
+    for (int round = 0; round < 20; round++) {
+        HERE(ncclGroupStart() == 0);
+        HERE(ncclAllReduce(mine, to, 1, ncclFloat32, ncclSum, r->comm, r->stream) == 0);
+        HERE(ncclAllReduce(mine + 1, to + 1, 1, ncclFloat32, ncclMax, r->comm, r->stream) == 0);
+        HERE(ncclGroupEnd() == 0);
+        if (r->rank == round % r->ranks)
+            sleep_ms(2);
+        device_get(out, to, sizeof(out));
+        HERE(out[0] == sum && out[1] == 10.0f * (ranks - 1.0f) + 1.0f);
+    }
+}
+
 static void collectives(void **unused)
 {
     (void)unused;
     run_ranks(1, collectives_body);
     run_ranks(2, collectives_body);
     run_ranks(4, collectives_body);
+    run_ranks(4, grouped_collectives_body);
 }
 
 // Each rank sends to all and receives from all, in one group; then a ring, in place.
@@ -343,12 +362,32 @@ static void slow_body(struct rank *r)
     HERE(out == 10.0f);
 }
 
+// A call is not done when it returns: the next one is refused until that was asked about.
+static void busy_body(struct rank *r)
+{
+    float *a = values_new(r->rank, 1), out;
+    ncclResult_t state = ncclInProgress;
+    softgpu_nccl_misbehave(SOFTGPU_BUSY, 0, 0);
+    HERE(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, r->comm, r->stream) == ncclInProgress);
+    HERE(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, r->comm, r->stream) == ncclInvalidUsage);
+    while (state == ncclInProgress)
+        HERE(ncclCommGetAsyncError(r->comm, &state) == 0);
+    HERE(state == ncclSuccess);
+    HERE(ncclGroupStart() == 0);
+    HERE(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, r->comm, r->stream) == 0);
+    HERE(ncclAllReduce(a, a, 1, ncclFloat32, ncclMax, r->comm, r->stream) == 0);
+    HERE(ncclGroupEnd() == ncclInProgress);
+    device_get(&out, a, sizeof(out));
+    HERE(out == 20.0f);
+}
+
 static void ranks_hang_fail_and_are_slow(void **unused)
 {
     (void)unused;
     run_ranks(2, hang_body);
     run_ranks(2, fail_body);
     run_ranks(2, slow_body);
+    run_ranks(2, busy_body);
 }
 
 // Rank 1 reduces one element less, and then sends fewer than are expected.
