@@ -14,7 +14,7 @@ void comm_destroy(struct comm **p)
 {
     if (!*p)
         return;
-    CHECK(!(*p)->request.active);
+    CHECK(!(*p)->request.active && !(*p)->device);
     (*p)->ops->destroy(*p);
     *p = NULL;
 }
@@ -55,8 +55,7 @@ void comm_abort(struct comm *c, int code)
     _Exit(code); // what the table cannot promise the compiler
 }
 
-// Ends a collective: `rc` is the transport's. What returns is RETORT_OK.
-static int leave(struct comm *c, int rc)
+int comm_leave(struct comm *c, int rc)
 {
     if (rc != RETORT_OK)
         comm_abort(c, rc);
@@ -67,7 +66,7 @@ static int leave(struct comm *c, int rc)
 static int allreduce_max(struct comm *c, const char *name, int value)
 {
     watchdog_enter(c->watchdog, name, sizeof value);
-    leave(c, c->ops->allreduce_max(c, &value));
+    comm_leave(c, c->ops->allreduce_max(c, &value));
     return value;
 }
 
@@ -84,7 +83,7 @@ bool comm_any(struct comm *c, bool value)
 int comm_barrier(struct comm *c)
 {
     watchdog_enter(c->watchdog, "barrier", 0);
-    return leave(c, c->ops->barrier(c));
+    return comm_leave(c, c->ops->barrier(c));
 }
 
 int comm_broadcast(struct comm *c, void *data, size_t bytes, int root)
@@ -92,14 +91,14 @@ int comm_broadcast(struct comm *c, void *data, size_t bytes, int root)
     CHECK(root >= 0 && root < c->size);
     CHECK(data || bytes == 0);
     watchdog_enter(c->watchdog, "broadcast", bytes);
-    return leave(c, c->ops->broadcast(c, data, bytes, root));
+    return comm_leave(c, c->ops->broadcast(c, data, bytes, root));
 }
 
 int comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all)
 {
     CHECK((mine && all) || bytes == 0);
     watchdog_enter(c->watchdog, "all-gather", bytes);
-    return leave(c, c->ops->allgather(c, mine, bytes, all));
+    return comm_leave(c, c->ops->allgather(c, mine, bytes, all));
 }
 
 int comm_gatherv(struct comm *c, const void *mine, size_t bytes, void *all, const size_t *counts,
@@ -110,22 +109,7 @@ int comm_gatherv(struct comm *c, const void *mine, size_t bytes, void *all, cons
     if (c->rank == root)
         CHECK(counts && offsets && counts[root] == bytes);
     watchdog_enter(c->watchdog, "gather", bytes);
-    return leave(c, c->ops->gatherv(c, mine, bytes, all, counts, offsets, root));
-}
-
-int comm_allreduce_sum(struct comm *c, void *data, size_t count, enum real_type type,
-                       bool deterministic)
-{
-    return comm_allreduce_named(c, "all-reduce", data, count, type, deterministic);
-}
-
-int comm_allreduce_named(struct comm *c, const char *name, void *data, size_t count,
-                         enum real_type type, bool deterministic)
-{
-    CHECK(data || count == 0);
-    watchdog_enter(c->watchdog, name, count * real_bytes(type));
-    return leave(
-        c, (deterministic ? c->ops->allreduce_tree : c->ops->allreduce_sum)(c, data, count, type));
+    return comm_leave(c, c->ops->gatherv(c, mine, bytes, all, counts, offsets, root));
 }
 
 void exchange_copy_own(int rank, const void *send, struct exchange_block to, void *recv,
@@ -149,9 +133,9 @@ int comm_exchange_start(struct comm *c, struct comm_request **out, const void *s
     request->active = true;
     *out = request;
     watchdog_enter(c->watchdog, "exchange start", request->bytes);
-    return leave(c,
-                 c->ops->exchange_start(c, send, (struct exchange_block){send_counts, send_offsets},
-                                        recv, (struct exchange_block){recv_counts, recv_offsets}));
+    return comm_leave(
+        c, c->ops->exchange_start(c, send, (struct exchange_block){send_counts, send_offsets}, recv,
+                                  (struct exchange_block){recv_counts, recv_offsets}));
 }
 
 int comm_exchange_test(struct comm *c, struct comm_request **request, bool *done)
@@ -173,5 +157,5 @@ int comm_exchange_wait(struct comm *c, struct comm_request **request)
     watchdog_wait(c->watchdog, "exchange", c->request.bytes);
     c->request.active = false;
     *request = NULL;
-    return leave(c, c->ops->exchange_wait(c));
+    return comm_leave(c, c->ops->exchange_wait(c));
 }

@@ -1,9 +1,11 @@
 #pragma once
-// Ranks and collectives as a table: self (one process, no MPI) and mpi.
+// Ranks and collectives as a table: self (one process, no MPI) and mpi; to ranks with a GPU each, a
+// device is attached (comm/device.h).
 //
 // Collective calls are made by every rank in the same order; counts are in elements or bytes as
-// said. Memory is the host's. Inside a training step a failing peer cannot be talked to, so a
-// transport's failure there prints one line and ends all ranks (comm_abort).
+// said. Memory is the host's but where the engine's is said. Inside a training step a failing peer
+// cannot be talked to, so a transport's failure there prints one line and ends all ranks
+// (comm_abort).
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +47,24 @@ int comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all);
 int comm_gatherv(struct comm *c, const void *mine, size_t bytes, void *all, const size_t *counts,
                  const size_t *offsets, int root);
 
+// Starts an all-to-all of byte blocks: send_counts/send_offsets[size] to each rank, recv_* from
+// each. Buffers and counts must match between ranks; buffers belong to the request until test says
+// done or wait returns. Collective. Only one exchange in flight; other collectives may pass it.
+int comm_exchange_start(struct comm *c, struct comm_request **out, const void *send,
+                        const size_t *send_counts, const size_t *send_offsets, void *recv,
+                        const size_t *recv_counts, const size_t *recv_offsets);
+// Makes progress without waiting; *done says whether it finished (then the request is freed and
+// *request is NULL). Not collective, but every rank must finish its own.
+int comm_exchange_test(struct comm *c, struct comm_request **request, bool *done);
+int comm_exchange_wait(struct comm *c, struct comm_request **request);
+
+// ---- on the engine's memory
+//
+// Gradients, weights, pictures and logits lie where the engine works, and these calls take memory
+// of that kind. Without a device that is the host's, and a call is done when it returns. With one
+// it is the GPU's: the call queues its work on the device's stream and returns, and comm_wait
+// waits.
+
 // Collective. data[count] becomes the sum over ranks, the same bits on every rank.
 //
 // `deterministic`: the fixed binary tree of the micro-batches. With 2^k ranks, neighbours at
@@ -60,16 +80,33 @@ int comm_allreduce_sum(struct comm *c, void *data, size_t count, enum real_type 
 int comm_allreduce_named(struct comm *c, const char *name, void *data, size_t count,
                          enum real_type type, bool deterministic);
 
-// Starts an all-to-all of byte blocks: send_counts/send_offsets[size] to each rank, recv_* from
-// each. Buffers and counts must match between ranks; buffers belong to the request until test says
-// done or wait returns. Collective. Only one exchange in flight; other collectives may pass it.
-int comm_exchange_start(struct comm *c, struct comm_request **out, const void *send,
-                        const size_t *send_counts, const size_t *send_offsets, void *recv,
-                        const size_t *recv_counts, const size_t *recv_offsets);
-// Makes progress without waiting; *done says whether it finished (then the request is freed and
-// *request is NULL). Not collective, but every rank must finish its own.
-int comm_exchange_test(struct comm *c, struct comm_request **request, bool *done);
-int comm_exchange_wait(struct comm *c, struct comm_request **request);
+// The part [*begin, *end) of [0, count) that `rank` owns: whose sums and weights a sharded
+// optimizer keeps. Deterministic: what the tree leaves it with, halves of halves in the order of
+// the bits of its number, lowest first; ranks past the largest power of two own nothing. Otherwise
+// equal parts in rank order, the last one larger. Not collective.
+void comm_own_range(const struct comm *c, size_t count, bool deterministic, int rank, size_t *begin,
+                    size_t *end);
+// Collective. The own range of data[count] becomes the sum over ranks, with the all-reduce's bits
+// where deterministic; the rest of data is undefined then.
+int comm_reduce_scatter_sum(struct comm *c, void *data, size_t count, enum real_type type,
+                            bool deterministic);
+// Collective. Every rank's own range, as it owns it of data[count], to all. A reduce-scatter and
+// this make an all-reduce.
+int comm_allgather_ranges(struct comm *c, void *data, size_t count, enum real_type type,
+                          bool deterministic);
+// Collective. comm_broadcast.
+int comm_engine_broadcast(struct comm *c, void *data, size_t bytes, int root);
+// Collective. An all-to-all as comm_exchange_start's; buffers and counts must match between ranks,
+// and send and recv do not overlap. With a device it is one piece of work among those queued, which
+// run one after the other, whatever their streams: a long exchange is best queued in parts.
+int comm_engine_exchange(struct comm *c, const void *send, const size_t *send_counts,
+                         const size_t *send_offsets, void *recv, const size_t *recv_counts,
+                         const size_t *recv_offsets);
+// Collective: waits until all that is queued on the device's stream is done, collectives and
+// whatever else, and ends all ranks with one line when that fails or lasts too long. What waits
+// for the stream in another way (a copy to the host) hangs when a peer does: call this before.
+// Not while the stream is captured. Nothing without a device.
+int comm_wait(struct comm *c);
 
 // The micro-batches [*first, *last) of `rank` of `size` out of `total`: the range [0, total) splits
 // at a + ceil((b - a) / 2), larger parts first, to depth k for 2^k ranks; for other sizes, an even

@@ -6,6 +6,7 @@
 // struct comm as its first member.
 
 #include "comm/comm.h"
+#include "comm/device.h"
 
 enum {
     COMM_HOST_CAPACITY = 256,
@@ -41,13 +42,45 @@ struct comm_ops {
     int (*exchange_wait)(struct comm *c);
 };
 
+// What a device supplies for calls on the engine's memory. Each queues its work on `stream`, prints
+// its own failure and returns a code, upon which all ranks are ended. One rank alone is possible.
+struct device_ops {
+    void (*destroy)(struct device_comm *d);
+    int (*allreduce)(struct device_comm *d, void *data, size_t count, enum real_type type,
+                     bool deterministic);
+    int (*reduce_scatter)(struct device_comm *d, void *data, size_t count, enum real_type type,
+                          bool deterministic);
+    int (*allgather)(struct device_comm *d, void *data, size_t count, enum real_type type,
+                     bool deterministic);
+    int (*broadcast)(struct device_comm *d, void *data, size_t bytes, int root);
+    int (*exchange)(struct device_comm *d, const void *send, struct exchange_block to, void *recv,
+                    struct exchange_block from);
+    int (*wait)(struct device_comm *d);
+};
+
+enum { COMM_NAME_CAPACITY = 24, COMM_DESCRIPTION_CAPACITY = 96 };
+
+struct device_comm {
+    const struct device_ops *ops;
+    struct comm *comm;          // borrowed: the ranks, and the way between hosts
+    struct CUstream_st *stream; // borrowed: where work is queued
+    bool capturable;
+    char description[COMM_DESCRIPTION_CAPACITY];
+    char last[COMM_NAME_CAPACITY]; // what was queued last: what a wait is likely to wait for
+    size_t last_bytes;
+};
+
 struct comm {
     const struct comm_ops *ops;
     int rank, size, local_rank, local_size;
     char host[COMM_HOST_CAPACITY];
     struct watchdog *watchdog; // borrowed, may be NULL
     struct comm_request request;
+    struct device_comm *device; // borrowed, may be NULL
 };
+
+// Ends a collective, all ranks too when `rc`, the transport's code, is not RETORT_OK; returns it.
+int comm_leave(struct comm *c, int rc);
 
 // Copies this rank's block to itself, the part of an exchange that needs no transport.
 void exchange_copy_own(int rank, const void *send, struct exchange_block to, void *recv,
@@ -57,3 +90,5 @@ void exchange_copy_own(int rank, const void *send, struct exchange_block to, voi
 void tree_add(void *sum, const void *other, size_t count, enum real_type type);
 // The largest power of two that is at most `size`.
 int tree_ranks(int size);
+// The first part of `count` elements cut in two; the larger one, and a whole number of 16 bytes.
+size_t tree_half(size_t count);

@@ -41,6 +41,34 @@ void comm_microbatch_range(int64_t total, int rank, int size, int64_t *first, in
     *last = *first + part + (rank < larger);
 }
 
+size_t tree_half(size_t count)
+{
+    const size_t whole = 4; // elements: 16 bytes of f32, what GPUs move at a time
+    const size_t first = (count - count / 2 + whole - 1) / whole * whole;
+    return first < count ? first : count;
+}
+
+void comm_own_range(const struct comm *c, size_t count, bool deterministic, int rank, size_t *begin,
+                    size_t *end)
+{
+    const int ranks = tree_ranks(c->size);
+    if (!deterministic) {
+        const size_t part = count / (size_t)c->size / 4 * 4;
+        *begin = part * (size_t)rank;
+        *end = rank == c->size - 1 ? count : *begin + part;
+        return;
+    }
+    *begin = rank < ranks ? 0 : count;
+    *end = count;
+    for (int d = 1; d < ranks && rank < ranks; d *= 2) {
+        const size_t middle = *begin + tree_half(*end - *begin);
+        if (rank & d)
+            *begin = middle;
+        else
+            *end = middle;
+    }
+}
+
 static void add_f32(float *restrict sum, const float *restrict other, size_t count)
 {
     for (size_t i = 0; i < count; i++)

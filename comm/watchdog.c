@@ -18,7 +18,7 @@
 
 static const double WAKE_EVERY_S = 0.5; // or a tenth of the time limit
 // A rank leaves the message to a lower one that waits too, but for no longer than this many wakes.
-static const double GRACE_WAKES = 6.0;
+static const double GRACE_WAKES = 20.0;
 // Without a sign of life for this long, a rank is dead or stopped (clocks of nodes differ a
 // little).
 static const double SILENT_AFTER_S = 3.0;
@@ -94,7 +94,7 @@ static void list_missing(const struct watchdog *w, const struct rank_state *mine
     if (missing > NAMED_RANKS)
         append(message, "; and %d more", missing - NAMED_RANKS);
     if (missing == 0)
-        append(message, "no rank, so the network between them has failed");
+        append(message, "no rank, so the network between them, or a GPU, has failed");
 }
 
 // The lowest rank that waits in the same place speaks for all.
@@ -236,6 +236,11 @@ void watchdog_destroy(struct watchdog **p, int code)
     pthread_cond_destroy(&w->wake);
     pthread_mutex_destroy(&w->lock);
     free(w);
+}
+
+double watchdog_timeout_s(const struct watchdog *w)
+{
+    return w ? w->timeout_s : 0.0;
 }
 
 void watchdog_phase(struct watchdog *w, const char *phase)

@@ -18,6 +18,8 @@ int watchdog_create(struct watchdog **out, const char *folder, int rank, int siz
                     double timeout_s);
 // Marks the rank as having left (`code` in the file), stops the thread. Takes NULL.
 void watchdog_destroy(struct watchdog **p, int code);
+// 0 for NULL: nobody but the caller ends a run that hangs.
+double watchdog_timeout_s(const struct watchdog *w);
 // Named phases ("teacher", "logits view 3") and the step: what the rank did last. Cheap. A NULL
 // watchdog is accepted by all five. A new phase has no step yet.
 void watchdog_phase(struct watchdog *w, const char *phase);

@@ -17,6 +17,7 @@ timeout -k 1 60 "$mpirun" --oversubscribe -n "$ranks" "$program" "$kind" "$folde
     >"$folder/log" 2>&1
 got=$?
 ended=$(date +%s)
+[ "$got" -ne 77 ] || exit 77 # skipped
 [ -e "$folder/ranks/failing" ] || fail "no rank came to its failure"
 took=$((ended - $(date -r "$folder/ranks/failing" +%s)))
 
@@ -24,6 +25,8 @@ took=$((ended - $(date -r "$folder/ranks/failing" +%s)))
 [ "$took" -le "$seconds" ] || fail "it took $took s, expected at most $seconds"
 lines=$(grep -c -E "$text" "$folder/log")
 [ "$lines" -eq 1 ] || fail "$lines lines match \"$text\", expected one"
+lines=$(grep -c '\] error: ' "$folder/log")
+[ "$lines" -le 1 ] || fail "$lines lines say what failed"
 for state in "$folder"/ranks/*.state; do
     pid=$(sed -n 's/^pid *\([0-9]*\).*/\1/p' "$state")
     [ -n "$pid" ] || fail "$state names no pid"

@@ -22,7 +22,7 @@ int main(void)
     if (comm_mpi_create(&c) != RETORT_OK)
         return RETORT_RANK;
     CHECK(comm_size(c) == ranks_asked_for());
-    int failed = collectives_run(c);
+    int failed = collectives_run(c, &test_memory_host);
     if (failed)
         comm_abort(c, RETORT_FAILED);
     comm_destroy(&c);

@@ -23,7 +23,7 @@ int main(void)
     CHECK(comm_self_create(&c) == RETORT_OK);
     CHECK(comm_size(c) == 1 && comm_rank(c) == 0);
     CHECK(abort_code(c) == RETORT_NUMERIC);
-    int failed = collectives_run(c);
+    int failed = collectives_run(c, &test_memory_host);
     comm_destroy(&c);
     CHECK(c == NULL);
     comm_destroy(&c); // takes NULL

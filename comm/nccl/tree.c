@@ -1,0 +1,109 @@
+// The deterministic sum between GPUs: the tree of comm/mpi_tree.c, so the same bits.
+//
+// Going up at distance 1, 2, 4, … a rank gives one half of what it still has, gets the neighbour's
+// share of the other, and adds it; so it ends with the sum of its own range (comm_own_range). Going
+// down, neighbours swap what they have. Which elements travel together changes no sum: here
+// ranges are whole, and only what is to be added passes through staging memory, in pieces.
+
+#include "base/error.h"
+#include "comm/nccl/nccl_comm.h"
+
+struct span {
+    char *data;
+    size_t count;
+};
+
+struct level {
+    struct span kept, given;
+    int neighbour;
+};
+
+// The `most` elements, or what is left of them, that begin at element `done`.
+static struct span piece(struct span whole, size_t done, size_t most, enum real_type type)
+{
+    const size_t rest = whole.count > done ? whole.count - done : 0;
+    return (struct span){whole.data + done * real_bytes(type), rest < most ? rest : most};
+}
+
+// Sends one span and receives the other; neither may be a message of nothing.
+static int swap(const struct nccl_comm *n, struct span out, struct span in, int peer,
+                enum real_type type)
+{
+    int rc = RETORT_OK;
+    TRY(nccl_group_begin(n));
+    if (out.count > 0)
+        TRY_NCCL(n, ncclSend(out.data, out.count, nccl_real(type), peer, n->nccl, n->base.stream));
+    if (in.count > 0)
+        TRY_NCCL(n, ncclRecv(in.data, in.count, nccl_real(type), peer, n->nccl, n->base.stream));
+    TRY(nccl_group_end(n));
+fail:
+    return rc;
+}
+
+// Gives one span to a peer and adds to the other what comes for it.
+static int give_and_add(const struct nccl_comm *n, struct span given, struct span kept, int peer,
+                        enum real_type type)
+{
+    const size_t most = n->needs.staging_bytes / real_bytes(type);
+    int rc = RETORT_OK;
+    for (size_t done = 0; done < given.count || done < kept.count; done += most) {
+        const struct span to = piece(kept, done, most, type);
+        const struct span staged = {n->staging, to.count};
+        TRY(swap(n, piece(given, done, most, type), staged, peer, type));
+        if (to.count > 0)
+            TRY(n->needs.add(n->needs.context, to.data, staged.data, to.count, type,
+                             n->base.stream));
+    }
+fail:
+    return rc;
+}
+
+// What this rank keeps of `data` when it meets its neighbour at `distance`, and what it gives.
+static struct level level_at(const struct nccl_comm *n, char *data, size_t count, int distance,
+                             enum real_type type)
+{
+    const int rank = n->base.comm->rank;
+    struct level l = {.kept = {data, count}, .neighbour = rank ^ distance};
+    for (int d = 1; d <= distance; d *= 2) {
+        const size_t half = tree_half(l.kept.count);
+        const struct span low = {l.kept.data, half};
+        const struct span high = piece(l.kept, half, l.kept.count, type);
+        l.kept = rank & d ? high : low;
+        l.given = rank & d ? low : high;
+    }
+    return l;
+}
+
+int nccl_tree_up(struct nccl_comm *n, char *data, size_t count, enum real_type type)
+{
+    const int rank = n->base.comm->rank, size = n->base.comm->size, ranks = tree_ranks(size);
+    const struct span all = {data, count}, none = {data, 0};
+    int rc = RETORT_OK;
+    if (rank >= ranks) // its stand-in adds for it
+        return give_and_add(n, all, none, rank - ranks, type);
+    if (rank + ranks < size)
+        TRY(give_and_add(n, none, all, rank + ranks, type));
+    for (int distance = 1; distance < ranks; distance *= 2) {
+        const struct level l = level_at(n, data, count, distance, type);
+        TRY(give_and_add(n, l.given, l.kept, l.neighbour, type));
+    }
+fail:
+    return rc;
+}
+
+int nccl_tree_down(struct nccl_comm *n, char *data, size_t count, enum real_type type)
+{
+    const int rank = n->base.comm->rank, size = n->base.comm->size, ranks = tree_ranks(size);
+    const struct span all = {data, count}, none = {data, 0};
+    int rc = RETORT_OK;
+    if (rank >= ranks)
+        return swap(n, none, all, rank - ranks, type);
+    for (int distance = ranks / 2; distance > 0; distance /= 2) {
+        const struct level l = level_at(n, data, count, distance, type);
+        TRY(swap(n, l.kept, l.given, l.neighbour, type));
+    }
+    if (rank + ranks < size)
+        TRY(swap(n, all, none, rank + ranks, type));
+fail:
+    return rc;
+}

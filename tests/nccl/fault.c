@@ -1,0 +1,107 @@
+// Ranks whose GPUs fail in the middle of a run, for tests/comm/fault.sh: `fault KIND FOLDER`. At
+// step 2 the highest rank's GPU hangs (hang), fails (fail) or is late (slow, late: by less and more
+// than the limit), its call is refused (refuse), or it stops itself (stop); its start may be
+// refused or hang (start_refuse, start_hang). In "alone_…" the watchdog has no limit.
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "comm/watchdog.h"
+#include "tests/nccl/gpu.h"
+
+enum { STEPS = 4, FAULTY_STEP = 2, COUNT = 2500 };
+static const double TIMEOUT_S = 3.0;
+
+#ifdef RETORT_SOFTGPU
+#include "tests/softgpu/softgpu.h"
+
+static void fail_by(const char *kind)
+{
+    if (strcmp(kind, "hang") == 0)
+        softgpu_nccl_misbehave(SOFTGPU_HANGS, 1, 0);
+    if (strcmp(kind, "fail") == 0)
+        softgpu_nccl_misbehave(SOFTGPU_FAILS, 1, 0);
+    if (strcmp(kind, "slow") == 0)
+        softgpu_nccl_misbehave(SOFTGPU_SLOW, 1, 1000);
+    if (strcmp(kind, "late") == 0)
+        softgpu_nccl_misbehave(SOFTGPU_SLOW, 1, 20000);
+    if (strcmp(kind, "refuse") == 0)
+        softgpu_inject("ncclSend", 1, 3);
+    if (strcmp(kind, "start_refuse") == 0)
+        softgpu_inject("ncclCommInitRankConfig", 1, 2);
+    if (strcmp(kind, "start_hang") == 0)
+        softgpu_inject("ncclCommInitRankConfig", 1, 7); // "in progress", but nothing progresses
+    if (strcmp(kind, "stop") == 0)
+        raise(SIGSTOP);
+}
+#else
+static void fail_by(const char *kind)
+{
+    if (strcmp(kind, "stop") == 0)
+        raise(SIGSTOP);
+}
+#endif
+
+// An empty file in the folder, whose time is that of the failure; then the failure.
+static void note_and_fail(const char *kind, const char *folder)
+{
+    char path[PATH_CAPACITY];
+    CHECK(path_join(path, folder, "failing") == RETORT_OK);
+    CHECK(file_write_whole(path, "", 0) == RETORT_OK);
+    fail_by(kind);
+}
+
+static void run_steps(struct gpu_rank *r, struct watchdog *w, const char *kind, const char *folder)
+{
+    const bool last = comm_rank(r->comm) == comm_size(r->comm) - 1;
+    float *host = calloc(COUNT, sizeof *host);
+    void *data = test_memory_gpu.create(COUNT * sizeof *host);
+    CHECK(host);
+    for (int step = 0; step < STEPS; step++) {
+        watchdog_step(w, step);
+        for (int i = 0; i < COUNT; i++)
+            host[i] = (float)(comm_rank(r->comm) + step);
+        test_memory_gpu.put(data, host, COUNT * sizeof *host);
+        if (step == FAULTY_STEP && last)
+            note_and_fail(kind, folder);
+        comm_allreduce_sum(r->comm, data, COUNT, REAL_F32, true);
+        comm_wait(r->comm);
+        test_memory_gpu.get(host, data, COUNT * sizeof *host);
+        const int size = comm_size(r->comm);
+        CHECK(host[COUNT - 1] == (float)(size * (size - 1) / 2 + size * step));
+    }
+    test_memory_gpu.destroy(data);
+    free(host);
+}
+
+int main(int argc, char **argv)
+{
+    struct gpu_rank r;
+    struct watchdog *w = NULL;
+    CHECK(argc == 3);
+    const bool alone = strncmp(argv[1], "alone_", strlen("alone_")) == 0;
+    const char *kind = alone ? argv[1] + strlen("alone_") : argv[1];
+    if (!gpu_rank_open(&r))
+        return 77; // no GPU: skipped
+    const int rank = comm_rank(r.comm), size = comm_size(r.comm);
+    CHECK(watchdog_create(&w, argv[2], rank, size, comm_host(r.comm), alone ? 0.0 : TIMEOUT_S) ==
+          RETORT_OK);
+    comm_attach_watchdog(r.comm, w);
+    if (strncmp(kind, "start_", strlen("start_")) == 0 && rank == size - 1)
+        note_and_fail(kind, argv[2]);
+    gpu_rank_connect(&r, 0, TIMEOUT_S);
+    comm_attach_device(r.comm, r.device);
+    watchdog_phase(w, "student");
+    run_steps(&r, w, kind, argv[2]);
+    if (rank == 0)
+        printf("all steps done\n");
+    comm_attach_watchdog(r.comm, NULL);
+    watchdog_destroy(&w, 0);
+    gpu_rank_close(&r);
+    return 0;
+}
