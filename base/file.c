@@ -43,7 +43,7 @@ int64_t file_size(const char *path)
     return stat(path, &info) == 0 ? (int64_t)info.st_size : -1;
 }
 
-static bool is_folder(const char *path)
+bool folder_exists(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
@@ -59,7 +59,7 @@ static int make_folders(const char *path, char *part)
         memcpy(part, path, i);
         part[i] = '\0';
         // Only the whole path must end as a folder we can use; a parent may be unreadable or exist.
-        if (mkdir(part, 0777) != 0 && !is_folder(part))
+        if (mkdir(part, 0777) != 0 && !folder_exists(part))
             return errno;
     }
     return 0;

@@ -13,7 +13,8 @@ enum { PATH_CAPACITY = 4096 };
 // Joins with one slash into out[PATH_CAPACITY]; returns RETORT_USAGE when it does not fit.
 int path_join(char *out, const char *folder, const char *name);
 
-bool file_exists(const char *path);
+bool file_exists(const char *path); // of any kind
+bool folder_exists(const char *path);
 // -1 when there is no such file.
 int64_t file_size(const char *path);
 // mkdir -p.

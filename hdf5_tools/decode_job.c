@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "hdf5_tools/picture.h"
+#include "data/picture.h"
 
 struct decode_job {
     struct decode_settings settings;

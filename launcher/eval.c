@@ -2,11 +2,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/recipe.h"
-#include "data/h5file.h"
+#include "launcher/checkpoint_choice.h"
 #include "launcher/commands.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
@@ -46,35 +45,6 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
     return options_parse(&options, argc, argv, first, helped);
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-static bool stage_checkpoint(char out[PATH_CAPACITY], const char *folder, const char *stage)
-{
-    char stage_folder[PATH_CAPACITY];
-    return path_join(stage_folder, folder, stage) == RETORT_OK &&
-           path_join(out, stage_folder, "last.h5") == RETORT_OK && file_exists(out);
-}
-
-// A run's checkpoint: the asked stage's, else the furthest one's.
-static int find_checkpoint(char out[PATH_CAPACITY], const char *folder, const char *stage)
-{
-    const char *const furthest[] = {"student", "baseline", "teacher"};
-    if (stage && stage_checkpoint(out, folder, stage))
-        return RETORT_OK;
-    if (stage)
-        return FAIL(RETORT_INPUT, "%s has no checkpoint %s/last.h5 yet", folder, stage);
-    for (size_t i = 0; i < sizeof furthest / sizeof furthest[0]; i++)
-        if (stage_checkpoint(out, folder, furthest[i]))
-            return RETORT_OK;
-    return FAIL(RETORT_INPUT,
-                "%s has no checkpoint (teacher, baseline or student/last.h5); is it a run folder?",
-                folder);
-}
-
 static int find_data(char out[PATH_CAPACITY], const char *folder, const char *asked)
 {
     static struct recipe recipe; // large
@@ -87,14 +57,6 @@ static int find_data(char out[PATH_CAPACITY], const char *folder, const char *as
     if (rc == RETORT_OK)
         rc = recipe_load(&recipe, path);
     return rc == RETORT_OK ? path_join(out, "", recipe.data.path) : rc;
-}
-
-static int check_is_ours(const char *path)
-{
-    if (h5file_is_ours(path))
-        return RETORT_OK;
-    return FAIL(RETORT_INPUT, "%s is %s", path,
-                file_exists(path) ? "not a file of retort" : "not there");
 }
 
 static int start_eval(const struct arguments *a, const char *checkpoint, const char *data)
@@ -121,14 +83,9 @@ int eval_main(int argc, char **argv)
     if (helped)
         return RETORT_OK;
     const char *what = argv[first];
-    bool folder = is_folder(what);
-    if (folder)
-        TRY(find_checkpoint(checkpoint, what, a.stage));
-    else
-        TRY(path_join(checkpoint, "", what));
-    TRY(find_data(data, folder ? what : NULL, a.data));
-    TRY(check_is_ours(checkpoint));
-    TRY(check_is_ours(data));
+    TRY(checkpoint_choose(checkpoint, what, a.stage));
+    TRY(find_data(data, folder_exists(what) ? what : NULL, a.data));
+    TRY(checkpoint_check_ours(data));
     rc = start_eval(&a, checkpoint, data);
 fail:
     return rc;

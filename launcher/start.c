@@ -257,3 +257,23 @@ int start_ranks(const struct start *s)
     start_run(s, &v);
     return verdict_say(&v);
 }
+
+int start_alone(const char *const *arguments)
+{
+    char worker[PATH_CAPACITY];
+    size_t count = 0;
+    int rc = start_worker_path(worker);
+    if (rc != RETORT_OK)
+        return rc;
+    while (arguments[count])
+        count++;
+    char **words = calloc(count + 2, sizeof *words);
+    if (!words)
+        return FAIL(RETORT_MEMORY, "no memory for a command line");
+    words[0] = worker;
+    memcpy(words + 1, arguments, count * sizeof *words);
+    fflush(NULL);
+    execv(worker, words);
+    free(words);
+    return FAIL(RETORT_FAILED, "cannot start %s: %s", worker, strerror(errno));
+}

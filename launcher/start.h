@@ -1,6 +1,6 @@
 #pragma once
 // Starts the ranks of `retort-worker` under mpirun or srun, passes signals on, and says how they
-// ended.
+// ended; or one process of it, alone.
 //
 // mpirun runs in a process group of its own, so that a terminal's Ctrl-C reaches the launcher only.
 
@@ -27,3 +27,7 @@ int start_print(const struct start *s);
 int start_ranks(const struct start *s);
 // The same; the line of a failure is the caller's to print (verdict_say).
 void start_run(const struct start *s, struct verdict *v);
+
+// Becomes retort-worker, without mpirun, for what one process does: its output, exit code and end
+// are this one's. Returns only when that cannot be: RETORT_FAILED or RETORT_MEMORY.
+int start_alone(const char *const *arguments);

@@ -50,7 +50,7 @@ static void add_default(struct start_command *c, const char *name, const char *v
     add_environment(c, name, set && *set ? set : value);
 }
 
-static int worker_path(char *out)
+int start_worker_path(char *out)
 {
     const char *places[] = {"retort-worker", "../libexec/retort/retort-worker"};
     const char *set = getenv("RETORT_WORKER");
@@ -164,7 +164,7 @@ int start_command_build(struct start_command *c, const struct start *s)
     enum launcher launcher;
     c->used = 0;
     c->count = 0;
-    int rc = worker_path(worker);
+    int rc = start_worker_path(worker);
     if (rc == RETORT_OK)
         rc = launcher_choose(&launcher, s, worker);
     if (rc != RETORT_OK)

@@ -18,3 +18,5 @@ struct start_command {
 int start_command_build(struct start_command *c, const struct start *s);
 // One line that a shell would take.
 void start_command_print(const struct start_command *c);
+// The program of a rank, into out[PATH_CAPACITY]. RETORT_FAILED when it is not found.
+int start_worker_path(char *out);

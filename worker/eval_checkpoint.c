@@ -7,6 +7,7 @@
 #include "worker/evaluate.h"
 #include "worker/kept_logits.h"
 #include "worker/network_file.h"
+#include "worker/plan.h"
 
 static void print_result(const struct eval_request *q, const struct evaluation *e)
 {
@@ -51,13 +52,6 @@ fail:
     return rc;
 }
 
-static int load(struct network_file *f, struct evaluator *v, const struct rank *rank,
-                const struct eval_request *q)
-{
-    int rc = network_file_read(f, q->checkpoint, &rank->dataset);
-    return rc == RETORT_OK ? evaluator_open(v, rank->engine, f, q->ema, q->checkpoint) : rc;
-}
-
 int eval_checkpoint(struct comm *comm, const struct eval_request *request, bool *agreed)
 {
     struct rank rank;
@@ -68,7 +62,9 @@ int eval_checkpoint(struct comm *comm, const struct eval_request *request, bool 
     const bool keeps = request->logits[0] != '\0';
     int rc = RETORT_OK;
     TRY(open_rank(&rank, comm, request));
-    TRY_IN_TURN(&rank, load(&file, &v, &rank, request));
+    TRY_IN_TURN(&rank, network_file_read(&file, request->checkpoint, &rank.dataset));
+    TRY(plan_complete(&file.plan, &rank, file.graph, DATASET_BLOCK));
+    TRY_IN_TURN(&rank, evaluator_open(&v, rank.engine, &file, request->ema, request->checkpoint));
     if (keeps)
         TRY(kept_logits_open(&kept, &rank, request->logits, &file, request->split, request->ema));
     TRY(evaluate(&result, &rank, rank.val, v.network, v.input, v.arena, keeps ? &kept : NULL));

@@ -1,4 +1,5 @@
-// retort-worker: one rank. Started by `retort` through mpirun; not for typing by hand.
+// retort-worker: one rank. Started by `retort`, through mpirun where ranks are several; not for
+// typing by hand.
 
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +7,9 @@
 #include "base/error.h"
 #include "worker/bench.h"
 #include "worker/eval_checkpoint.h"
+#include "worker/export.h"
+#include "worker/import.h"
+#include "worker/predict.h"
 #include "worker/run.h"
 
 static const char USAGE[] = "retort-worker is started by `retort`; try `retort --help`\n";
@@ -54,6 +58,59 @@ static int main_eval(struct comm *comm, char **argv, bool *agreed)
     return rc ? rc : eval_checkpoint(comm, &request, agreed);
 }
 
+// predict CHECKPOINT raw|ema JSON DEVICE THREADS IMAGE…
+static int main_predict(int argc, char **argv)
+{
+    struct predict_request request = {
+        .checkpoint = argv[2],
+        .ema = strcmp(argv[3], "ema") == 0,
+        .as_json = strcmp(argv[4], "1") == 0,
+        .device = device_of(argv[5]),
+        .pictures = argv + 7,
+        .count = argc - 7,
+    };
+    int rc = whole_number(argv[6], &request.threads);
+    return rc ? rc : predict(&request);
+}
+
+// export CHECKPOINT OUT raw|ema
+static int main_export(char **argv)
+{
+    struct export_request request = {
+        .checkpoint = argv[2], .out = argv[3], .ema = strcmp(argv[4], "ema") == 0};
+    return export_checkpoint(&request);
+}
+
+// import IN OUT ARCH NORM ACTIVATION DATA SIZE MEAN DEVIATION CLASSES
+static int main_import(char **argv)
+{
+    struct import_request request = {.in = argv[2],
+                                     .out = argv[3],
+                                     .arch = argv[4],
+                                     .norm = argv[5],
+                                     .activation = argv[6],
+                                     .data = argv[7],
+                                     .size = argv[8],
+                                     .mean = argv[9],
+                                     .deviation = argv[10],
+                                     .classes = argv[11]};
+    return import_checkpoint(&request);
+}
+
+// What needs no other ranks, and so no MPI; false when argv is none of it.
+static bool dispatch_alone(int argc, char **argv, int *rc)
+{
+    if (argc >= 8 && strcmp(argv[1], "predict") == 0)
+        *rc = main_predict(argc, argv);
+    else if (argc == 5 && strcmp(argv[1], "export") == 0)
+        *rc = main_export(argv);
+    else if (argc == 12 && strcmp(argv[1], "import") == 0)
+        *rc = main_import(argv);
+    else
+        return false;
+    return true;
+}
+
 static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
 {
     if (argc >= 3 && strcmp(argv[1], "run") == 0)
@@ -92,7 +149,10 @@ int main(int argc, char **argv)
 {
     struct comm *comm = NULL;
     bool agreed = false;
-    int rc = comm_mpi_create(&comm);
+    int rc;
+    if (dispatch_alone(argc, argv, &rc))
+        return rc;
+    rc = comm_mpi_create(&comm);
     if (rc != RETORT_OK)
         return rc;
     rc = check_size(comm, &agreed);

@@ -26,6 +26,30 @@ struct picture_format network_picture_format(const struct network_facts *facts)
     return format;
 }
 
+char *network_layout(const struct graph *g)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < g->param_count; i++) {
+        const struct param *p = &g->params[i];
+        json_t *shape = json_array();
+        for (int d = 0; d < p->rank; d++)
+            json_array_append_new(shape, json_integer(p->dims[d]));
+        json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I}", "name", p->name, "shape", shape,
+                                              "offset", (json_int_t)p->offset, "count",
+                                              (json_int_t)p->count));
+    }
+    char *text = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
+    return text;
+}
+
+void network_describe(char *out, const struct graph *g, const char *norm,
+                      const struct network_facts *facts)
+{
+    (void)snprintf(out, NETWORK_TEXT, "%s with norm %s for pictures of %d x %d and %d classes",
+                   g->arch, norm, facts->width, facts->height, facts->class_count);
+}
+
 static int read_facts(struct network_file *f, const char *path, const struct dataset *data)
 {
     int rc = RETORT_OK;
@@ -61,6 +85,8 @@ static int read_graph(struct network_file *f, const char *path)
     TRY_ELSE(c->total == f->graph->total && c->trainable == f->graph->trainable, RETORT_INPUT,
              "%s holds another number of weights than %s has for its pictures and classes", path,
              f->graph->arch);
+    text = json_string_value(json_object_get(c->state, "plan"));
+    f->plan = text && text[0] ? strdup(text) : NULL;
 fail:
     return rc;
 }
@@ -83,6 +109,16 @@ void network_file_free(struct network_file *f)
     graph_destroy(&f->graph);
     network_facts_free(&f->facts);
     checkpoint_free(&f->checkpoint);
+    free(f->plan);
+    f->plan = NULL;
+}
+
+int network_file_weights(const struct network_file *f, bool ema, const char *path, const void **out)
+{
+    *out = ema ? f->checkpoint.ema : f->checkpoint.weights;
+    if (*out)
+        return RETORT_OK;
+    return FAIL(RETORT_INPUT, "%s has no EMA weights; use --weights raw", path);
 }
 
 int network_upload(struct engine *e, void *to, const void *values, size_t count,
@@ -101,15 +137,14 @@ int evaluator_open(struct evaluator *v, struct engine *e, const struct network_f
 {
     const struct checkpoint *c = &f->checkpoint;
     const struct picture_format format = network_picture_format(&f->facts);
-    const char *plan = json_string_value(json_object_get(c->state, "plan"));
-    const struct network_options options = {.max_batch = DATASET_BLOCK,
-                                            .plan = plan && plan[0] ? plan : NULL};
+    const struct network_options options = {.max_batch = DATASET_BLOCK, .plan = f->plan};
+    const void *weights;
     int rc;
     memset(v, 0, sizeof *v);
-    TRY_ELSE(!ema || c->ema, RETORT_INPUT, "%s has no EMA weights; use --weights raw", path);
+    TRY(network_file_weights(f, ema, path, &weights));
     v->arena = engine_alloc(e, c->total * real_bytes(engine_real(e)));
     TRY(v->arena ? RETORT_OK : RETORT_MEMORY); // the engine has said so
-    TRY(network_upload(e, v->arena, ema ? c->ema : c->weights, c->total, c->real, path));
+    TRY(network_upload(e, v->arena, weights, c->total, c->real, path));
     TRY(network_create(&v->network, e, f->graph, &options));
     TRY(input_create(&v->input, e, &format, DATASET_BLOCK));
     return RETORT_OK;

@@ -10,6 +10,7 @@ struct network_file {
     struct network_facts facts;
     struct graph *graph;                             // owned
     char norm[RECIPE_WORD], activation[RECIPE_WORD]; // as a recipe names them
+    char *plan; // owned: the engine plan that it was trained with; NULL when it has none
 };
 
 // Reads a checkpoint. `data` is the data set that it must fit, or NULL: sizes and normalisation of
@@ -17,6 +18,16 @@ struct network_file {
 // the file. Not collective.
 int network_file_read(struct network_file *out, const char *path, const struct dataset *data);
 void network_file_free(struct network_file *f);
+
+// Its raw or its EMA weights, borrowed. `path` is for the message.
+int network_file_weights(const struct network_file *f, bool ema, const char *path,
+                         const void **out);
+// "conv12 with norm batch for pictures of 64 x 64 and 200 classes", into out[NETWORK_TEXT].
+enum { NETWORK_TEXT = 160 };
+void network_describe(char *out, const struct graph *g, const char *norm,
+                      const struct network_facts *facts);
+// The JSON that checkpoints carry as `layout`, the caller's to free(); NULL when memory is short.
+char *network_layout(const struct graph *g);
 
 // The graph of a recipe's network for pictures of a size and that many classes.
 int network_graph(struct graph **out, const struct network_recipe *recipe, int height, int width,

@@ -11,3 +11,9 @@
 // caller's to free).
 int plan_network(struct network **out, char **plan, struct rank *rank, const struct graph *graph,
                  int max_batch, enum stage stage);
+
+// A plan for a network that brings none along: the cached one, else by timing. Says nothing. The
+// caller's to free. Not collective.
+int plan_choose(char **plan, struct engine *e, const struct graph *graph, int max_batch);
+// Collective. The same where *plan is NULL on rank 0, by whose choice all go then.
+int plan_complete(char **plan, struct rank *rank, const struct graph *graph, int max_batch);

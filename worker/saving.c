@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "data/network_facts.h"
+#include "worker/network_file.h"
 
 void progress_state_free(struct progress_state *s)
 {
@@ -41,23 +41,6 @@ static json_t *state_json(const struct trainer *t, const struct progress_state *
                      (json_int_t)s->best_step, "seconds", s->seconds, "samples", s->samples,
                      "teacher", s->teacher, "results", s->results, "plan", t->plan, "epoch_sums",
                      epoch_sums, "epoch_samples", sums->samples, "epoch_seconds", sums->seconds);
-}
-
-static char *layout_json(const struct graph *g)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < g->param_count; i++) {
-        const struct param *p = &g->params[i];
-        json_t *shape = json_array();
-        for (int d = 0; d < p->rank; d++)
-            json_array_append_new(shape, json_integer(p->dims[d]));
-        json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I}", "name", p->name, "shape", shape,
-                                              "offset", (json_int_t)p->offset, "count",
-                                              (json_int_t)p->count));
-    }
-    char *text = json_dumps(list, JSON_COMPACT);
-    json_decref(list);
-    return text;
 }
 
 static int describe_data(struct checkpoint *c, const struct dataset *d)
@@ -98,7 +81,7 @@ static int collect_checkpoint(struct checkpoint *c, struct trainer *t,
     TRY(fetch_arena(t, &c->moment1, t->arenas.moment1, c->trainable));
     TRY(fetch_arena(t, &c->moment2, t->arenas.moment2, c->trainable));
     c->state = state_json(t, s, sums);
-    c->layout = layout_json(t->graph);
+    c->layout = network_layout(t->graph);
     TRY(describe_data(c, &t->rank->dataset));
     TRY(recipe_to_text(&t->rank->recipe, &c->recipe));
     TRY_ELSE(c->state && c->layout, RETORT_MEMORY, "no memory for a checkpoint");

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/checkpoint.h"
+#include "worker/plan.h"
 #include "worker/saving.h"
 #include "worker/teacher_file.h"
 #include "worker/trainer.h"
@@ -62,6 +63,7 @@ int teacher_open(struct teacher *t, struct rank *rank)
     TRY(rank_agree(rank, teacher_path(path, rank)));
     TRY_IN_TURN(rank, teacher_file_read(rank, t->graph, t->arena, t->checksum, &plan, &format));
     TRY(rank_same_file(rank, path, t->checksum));
+    TRY(plan_complete(&plan, rank, t->graph, DATASET_BLOCK));
     struct network_options options = {.max_batch = DATASET_BLOCK, .plan = plan};
     rc = network_create(&t->network, rank->engine, t->graph, &options);
     if (rc == RETORT_OK)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "hdf5_tools/picture.h"
+#include "data/picture.h"
 #include "tests/fuzz/fuzz.h"
 
 static void resize(const struct picture *p, int size)

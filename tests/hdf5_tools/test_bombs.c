@@ -16,9 +16,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/recipe.h"
+#include "data/picture.h"
 #include "hdf5_tools/image_folder.h"
 #include "hdf5_tools/pack.h"
-#include "hdf5_tools/picture.h"
 #include "tests/data/scratch.h"
 #include "tests/hdf5_tools/trees.h"
 

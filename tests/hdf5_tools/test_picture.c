@@ -11,7 +11,7 @@
 #include <spng.h>
 
 #include "base/error.h"
-#include "hdf5_tools/picture.h"
+#include "data/picture.h"
 #include "tests/hdf5_tools/trees.h"
 
 enum { SIDE = 16 };

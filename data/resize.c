@@ -1,11 +1,11 @@
-// Resizing: the second half of hdf5_tools/picture.h.
+// Resizing: the second half of data/picture.h.
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "hdf5_tools/picture.h"
+#include "data/picture.h"
 
 // For each of `size` outputs along one axis: the first input it draws on, how many, their weights.
 struct axis {

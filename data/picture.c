@@ -1,4 +1,4 @@
-#include "hdf5_tools/picture.h"
+#include "data/picture.h"
 
 #include <setjmp.h>
 #include <stdbool.h>
