@@ -63,6 +63,16 @@ int recipe_set(struct recipe *r, const char *assignment)
     return RETORT_OK;
 }
 
+int recipe_set_value(struct recipe *r, const char *name, const char *path, const char *text)
+{
+    char why[OPTION_WHY];
+    struct option_ref o;
+    CHECK(option_find(path, &o));
+    if (!option_parse(&o, r, text, false, why))
+        return FAIL(RETORT_USAGE, "%s: %s: %s", name, path, why);
+    return RETORT_OK;
+}
+
 void recipe_get(const struct recipe *r, const char *path, char *out, size_t out_bytes)
 {
     struct option_ref o;

@@ -86,6 +86,8 @@ int recipe_load(struct recipe *r, const char *path);
 int recipe_from_text(struct recipe *r, const char *name, const char *text);
 // "teacher.optimizer.lr=0.1"
 int recipe_set(struct recipe *r, const char *assignment);
+// The same of a key that there is, whose value comes from elsewhere: `name` says so in messages.
+int recipe_set_value(struct recipe *r, const char *name, const char *path, const char *text);
 // The value of "teacher.optimizer.lr" as recipe_set reads it, into out[out_bytes].
 void recipe_get(const struct recipe *r, const char *path, char *out, size_t out_bytes);
 // Checks what single ranges cannot (warm-up longer than the schedule, student without logits, …)

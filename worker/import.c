@@ -20,14 +20,14 @@ struct import {
 // A word of the network: the command line's, else the file's, else the recipe's own default.
 static int set_word(struct import *m, const char *key, const char *given, const char *path)
 {
-    char assignment[2 * RECIPE_WORD + 32];
-    const char *value = *given ? given : safetensors_text(&m->in, key);
-    if (!value)
-        return RETORT_OK;
-    if (strlen(value) >= RECIPE_WORD)
-        return FAIL(RETORT_INPUT, "%s: %.40s... is no %s", path, value, key);
-    (void)snprintf(assignment, sizeof assignment, "teacher.%s=%s", key, value);
-    return recipe_set(&m->recipe, assignment);
+    char name[RECIPE_WORD];
+    const char *told = safetensors_text(&m->in, key);
+    (void)snprintf(name, sizeof name, "teacher.%s", key);
+    if (*given)
+        return recipe_set_value(&m->recipe, "import", name, given);
+    if (told && recipe_set_value(&m->recipe, path, name, told) != RETORT_OK)
+        return RETORT_INPUT;
+    return RETORT_OK;
 }
 
 // The recipe that would train such a network as a teacher: checkpoints say by it what they are.

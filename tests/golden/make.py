@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/conv4.h5 and conv12.h5: what PyTorch computes for narrow networks.
+"""Makes tests/golden/conv4.h5 and conv12.h5: what PyTorch computes for narrow networks; and
+conv4-batch.safetensors, …: the state_dict() that each of them begins with, in f32.
 
-    tests/golden/make.py           writes both files beside itself
-    tests/golden/make.py --check   compares with them instead; exit 77 without PyTorch or h5py
+    tests/golden/make.py           writes the files beside itself
+    tests/golden/make.py --check   compares with them instead; exit 77 without PyTorch, h5py or
+                                   safetensors
 
 All is computed in double and kept in double, but the initial weights, which f32 holds exactly.
 Vectors over all parameters lie as the arena does: parameters in layer order, then the running
@@ -19,6 +21,7 @@ try:
     import h5py
     import numpy as np
     import torch
+    from safetensors.torch import load_file, save_file
     from torch import nn
     from torch.nn import functional as F
 except ImportError as missing:
@@ -27,6 +30,7 @@ except ImportError as missing:
 
 HERE = pathlib.Path(__file__).resolve().parent
 MEAN, DEVIATION = (0.48, 0.45, 0.40), (0.28, 0.27, 0.28)
+COUNTED = 1234567890123  # batches that a BatchNorm in the safetensors files has seen
 BATCH, STEPS, SAMPLES = 8, 10, 24  # step s trains on samples 8 s … 8 s + 7, modulo 24
 EMA_DECAY = 0.5  # reached at update 8: the warm-up and what follows are both in ten steps
 KINK = 2e-6  # how far from zero every ReLU's argument is in all steps, against its layer's rms
@@ -302,6 +306,33 @@ def make_file(path, name):
         make_variant(out.create_group("none"), arch, False, data)
 
 
+def make_state(arch, norm, seed):
+    """The state_dict() of the network that make_seed begins with, in f32."""
+    network = Network(arch, norm).double()
+    initialise(network, np.random.RandomState(seed))
+    for name, t in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            t.fill_(COUNTED)
+    return network.float().state_dict()
+
+
+def states(name):
+    """(file name, state_dict) of both variants of a network whose .h5 file is there."""
+    for norm in "batch", "none":
+        with h5py.File(HERE / f"{name}.h5") as kept:
+            seed = int(kept[f"{norm}/start"].attrs["seed"])
+        yield f"{name}-{norm}.safetensors", make_state(ARCHS[name], norm == "batch", seed)
+
+
+def check_state(file, made):
+    """What is kept has the same tensors, to the bit."""
+    kept = load_file(HERE / file)
+    alike = sorted(made) == sorted(kept) and all(
+        made[n].dtype == kept[n].dtype and torch.equal(made[n], kept[n]) for n in made)
+    print(f"{HERE / file}: {'the same' if alike else 'not what is made'}")
+    return alike
+
+
 def difference(made, kept):
     """Of two data sets, |made - kept| / |kept|; infinite when they are not of one kind."""
     made, kept = made[()], kept[()]
@@ -339,7 +370,8 @@ def check(name):
         path = pathlib.Path(folder) / f"{name}.h5"
         make_file(path, name)
         with h5py.File(path) as made, h5py.File(HERE / f"{name}.h5") as kept:
-            return same(made, kept)
+            alike = same(made, kept)
+    return all([alike] + [check_state(*state) for state in states(name)])
 
 
 def main():
@@ -353,6 +385,8 @@ def main():
         path = HERE / f"{name}.h5"
         make_file(path, name)
         print(f"{path}: {path.stat().st_size} bytes")
+        for file, state in states(name):
+            save_file(state, HERE / file)
     return 0
 
 

@@ -34,23 +34,33 @@ refused 'submit: --array run.seed=1,: a value is empty' submit recipe.yaml --arr
 refused 'run.sead' submit recipe.yaml --array run.sead=1,2
 refused 'eval: --data FILE is missing' eval data.h5
 refused 'eval: --split test: expected val\|train' eval data.h5 --split test
+refused 'predict: CKPT_OR_RUN IMAGE\.\.\. is missing' predict data.h5
+refused 'predict: --weights best: expected raw\|ema' predict data.h5 a.jpg --weights best
+refused 'export: CKPT_OR_RUN OUT.safetensors is missing' export data.h5
+refused 'import: --norm layer: expected batch\|batch_sync\|none' import a b --norm layer
 refused 'bench: a word too many' bench conv12
 refused 'bench: 4 ranks, 2 micro-batches' bench --ranks 4 --microbatches 2
 refused 'stop: RUN_DIR is missing' stop
 refused 'report: RUN_DIR\.\.\. is missing' report --out page.html
 refused 'run: --array seed: expected KEY=V1' run recipe.yaml --array seed
 refused 'devices: a word too many' devices all
+
+# What one process does alone is given its words as they are.
+FAKE=words expect 0 "$retort" predict data.h5 'a b.jpg' '' --threads 3 c.png
+[ "$(tr '\n' '|' <out)" = 'predict|data.h5|raw|0|auto|3|a b.jpg||c.png|' ] || fail "other words"
+FAKE=words expect 0 "$retort" import in out --mean 1,2,3
+[ "$(tr '\n' '|' <out)" = 'import|in|out||||||1,2,3|||' ] || fail "other words"
+FAKE=silent FAKE_CODE=8 expect 8 "$retort" export data.h5 out --weights ema
 [ ! -e runs ] || fail "a refused command made a folder"
 
 expect 0 "$retort" --help
-for command in pack synth inspect verify run submit eval bench status report stop devices; do
+for command in pack synth inspect verify run submit eval predict export import bench status report stop devices; do
     says out "^  $command +[a-z]"
     expect 0 "$retort" "$command" --help
     says out "^(usage: )?retort $command"
     says out '--help'
     expect 0 "$retort" --help
 done
-quiet_about out '^  (predict|export|import) '
 for code in 0 2 3 4 5 6 75; do
     says out "^  $code +[a-z]"
 done
