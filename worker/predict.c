@@ -144,7 +144,7 @@ static int likeliest(int top[SHOWN], const double *probabilities, int classes)
 
 static void print_text(const struct predictor *p, const char *picture, const double *probabilities)
 {
-    int top[SHOWN], count = likeliest(top, probabilities, p->file.graph->classes);
+    int top[SHOWN] = {0}, count = likeliest(top, probabilities, p->file.graph->classes);
     printf("%s\n", picture);
     for (int i = 0; i < count; i++)
         printf("  %6.2f %%  %s\n", 100 * probabilities[top[i]],
@@ -153,7 +153,7 @@ static void print_text(const struct predictor *p, const char *picture, const dou
 
 static void print_json(const struct predictor *p, const char *picture, const double *probabilities)
 {
-    int top[SHOWN], count = likeliest(top, probabilities, p->file.graph->classes);
+    int top[SHOWN] = {0}, count = likeliest(top, probabilities, p->file.graph->classes);
     json_t *list = json_array(), *name = json_string(picture); // a file's name may be no text
     for (int i = 0; i < count; i++)
         json_array_append_new(list, json_pack("{s:s,s:i,s:f}", "class",

@@ -47,9 +47,9 @@ refused 'devices: a word too many' devices all
 
 # What one process does alone is given its words as they are.
 FAKE=words expect 0 "$retort" predict data.h5 'a b.jpg' '' --threads 3 c.png
-[ "$(tr '\n' '|' <out)" = 'predict|data.h5|raw|0|auto|3|a b.jpg||c.png|' ] || fail "other words"
+[ "$(cat out)" = '[predict][data.h5][raw][0][auto][3][a b.jpg][][c.png]' ] || fail "other words"
 FAKE=words expect 0 "$retort" import in out --mean 1,2,3
-[ "$(tr '\n' '|' <out)" = 'import|in|out||||||1,2,3|||' ] || fail "other words"
+[ "$(cat out)" = '[import][in][out][][][][][][1,2,3][][]' ] || fail "other words"
 FAKE=silent FAKE_CODE=8 expect 8 "$retort" export data.h5 out --weights ema
 [ ! -e runs ] || fail "a refused command made a folder"
 
