@@ -200,8 +200,8 @@ int h5_read_rows(const struct h5file *f, const char *name, hid_t type, uint64_t 
     hid_t space = H5Dget_space(id);
     hid_t memory = select_rows(space, first, count);
     if (memory < 0)
-        rc = h5file_refuse(f, "%s: %s has no rows %llu to %llu", f->path, name,
-                           (unsigned long long)first, (unsigned long long)(first + count));
+        rc = h5file_refuse(f, "%s: %s has no %llu rows from row %llu", f->path, name,
+                           (unsigned long long)count, (unsigned long long)first);
     else if (!same_type(id, type))
         rc = h5file_refuse(f, "%s: %s has another type than expected", f->path, name);
     else if (count > 0 && H5Dread(id, type, memory, space, H5P_DEFAULT, out) < 0)
