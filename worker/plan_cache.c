@@ -9,7 +9,12 @@
 #include "base/error.h"
 #include "base/log.h"
 
-enum { PLAN_LIMIT = 1 << 20, HEAD_CAPACITY = 128 };
+enum {
+    KERNELS =
+        2, // raised when an engine gets other kernels: a plan timed without them is no best one
+    PLAN_LIMIT = 1 << 20,
+    HEAD_CAPACITY = 128
+};
 
 void plan_cache_path(char out[PATH_CAPACITY], const char *engine, const struct graph *g,
                      int max_batch)
@@ -22,8 +27,8 @@ void plan_cache_path(char out[PATH_CAPACITY], const char *engine, const struct g
     out[0] = '\0';
     if (!folder || !folder[0])
         return;
-    (void)snprintf(key, sizeof key, "%s|%s|%s|%dx%d|%d|%zu|%d", RETORT_VERSION, engine, g->arch,
-                   in->height, in->width, g->classes, g->total, max_batch);
+    (void)snprintf(key, sizeof key, "%s|%d|%s|%s|%dx%d|%d|%zu|%d", RETORT_VERSION, (int)KERNELS,
+                   engine, g->arch, in->height, in->width, g->classes, g->total, max_batch);
     (void)snprintf(name, sizeof name, "/retort/plans/%016llx.txt",
                    (unsigned long long)XXH3_64bits(key, strlen(key)));
     int used = snprintf(out, PATH_CAPACITY, "%s%s%s", folder, own ? "" : "/.cache", name);
