@@ -1,6 +1,8 @@
 #include "worker/import_facts.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -73,15 +75,11 @@ fail:
 // "64" or "24x40".
 static int read_size(json_t *pictures, const char *text)
 {
-    int width, height, end = 0;
-    bool both = sscanf(text, "%5dx%5d%n", &width, &height, &end) == 2 && text[end] == '\0';
-    if (!both) {
-        end = 0;
-        if (sscanf(text, "%5d%n", &width, &end) != 1 || text[end] != '\0')
-            width = 0;
-        height = width;
-    }
-    if (width < 1 || height < 1)
+    char *end;
+    long width = strtol(text, &end, 10), height = width;
+    if (*end == 'x')
+        height = strtol(end + 1, &end, 10); // 0 of nothing
+    if (*end || width < 1 || height < 1 || width > INT16_MAX || height > INT16_MAX)
         return FAIL(RETORT_USAGE,
                     "import: --size %s: expected a side in pixels, or width x height, as in 64x48",
                     text);
@@ -90,19 +88,28 @@ static int read_size(json_t *pictures, const char *text)
     return RETORT_OK;
 }
 
+// "0.48,0.45,0.40"; false when it is not that, or not finite.
+static bool parse_channels(double out[3], const char *text)
+{
+    for (int i = 0; i < 3; i++) {
+        char *end;
+        out[i] = strtod(text, &end);
+        if (end == text || *end != (i < 2 ? ',' : '\0') || !isfinite(out[i]))
+            return false;
+        text = end + 1;
+    }
+    return true;
+}
+
 static int read_channels(json_t *pictures, const char *option, const char *text)
 {
     double v[3];
-    int end = 0;
-    if (sscanf(text, "%lf,%lf,%lf%n", &v[0], &v[1], &v[2], &end) != 3 || text[end] != '\0')
+    if (!parse_channels(v, text))
         return FAIL(RETORT_USAGE,
                     "import: --%s %s: expected three numbers of pixels in [0, 1], as in "
                     "0.48,0.45,0.40",
                     option, text);
-    json_t *list = json_pack("[f,f,f]", v[0], v[1], v[2]);
-    if (!list) // not finite
-        return FAIL(RETORT_USAGE, "import: --%s %s: not finite", option, text);
-    json_object_set_new(pictures, option, list);
+    json_object_set_new(pictures, option, json_pack("[f,f,f]", v[0], v[1], v[2]));
     return RETORT_OK;
 }
 
