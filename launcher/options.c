@@ -20,7 +20,7 @@ static void print_help(const struct command_options *c)
         char name[NAME_CAPACITY];
         snprintf(name, sizeof name, "--%s%s%s", row->name, row->value ? " " : "",
                  row->value ? row->value : "");
-        if (strlen(name) < HELP_COLUMN - 1)
+        if (strlen(name) < HELP_COLUMN - 2) // two spaces before it, one behind
             printf("  %-*s%s\n", HELP_COLUMN - 2, name, row->help);
         else
             printf("  %s\n%*s%s\n", name, HELP_COLUMN, "", row->help);
