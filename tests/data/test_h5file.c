@@ -247,7 +247,7 @@ static void other_shapes_and_types_are_refused(void **state)
         RETORT_INPUT);
     assert_true(SAID(*state, "another type"));
     assert_int_equal(h5_read_rows(&f, "/samples", H5T_NATIVE_UINT16, 5, 2, weights), RETORT_INPUT);
-    assert_true(SAID(*state, "/samples", "no rows 5 to 7"));
+    assert_true(SAID(*state, "/samples", "no 2 rows from row 5"));
     assert_int_equal(h5_read_rows(&f, "/nothing", H5T_NATIVE_UINT16, 0, 1, weights), RETORT_INPUT);
     assert_true(SAID(*state, "has no dataset /nothing"));
     assert_int_equal(h5_read_f64s(&f, f.id, "mean", mean, 3), RETORT_INPUT);
