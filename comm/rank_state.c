@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -174,6 +175,17 @@ void state_file_alive(struct state_file *f, double alive_s)
 {
     put(f->text, LINE_ALIVE, "%.6f", alive_s);
     sync_file_range(f->descriptor, 0, STATE_BYTES, SYNC_FILE_RANGE_WRITE);
+}
+
+bool state_file_taken(const struct state_file *f, const char *folder, int rank)
+{
+    char path[PATH_CAPACITY];
+    struct stat mine, there;
+    if (fstat(f->descriptor, &mine) != 0 || state_path(path, folder, rank) != RETORT_OK)
+        return false;
+    if (stat(path, &there) != 0)
+        return errno == ENOENT;
+    return mine.st_ino != there.st_ino;
 }
 
 // The value of a line, without the blanks it is padded with.

@@ -47,6 +47,10 @@ void state_file_write(struct state_file *f, struct rank_state *s, bool record);
 // Rewrites the time the watchdog woke, and starts writing the page to disk for other nodes to see;
 // the one call for another thread than the owner's.
 void state_file_alive(struct state_file *f, double alive_s);
+// True when the file is no longer at its place in `folder`: a launcher has removed it, since it
+// holds this rank for gone, or another rank has put its own there. What cannot be looked at is not
+// taken.
+bool state_file_taken(const struct state_file *f, const char *folder, int rank);
 
 // Reads rank `rank`'s file. Returns RETORT_INPUT, and prints nothing, when there is none.
 int state_read(struct rank_state *s, const char *folder, int rank);

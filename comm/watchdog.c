@@ -22,6 +22,7 @@ static const double GRACE_WAKES = 20.0;
 // Without a sign of life for this long, a rank is dead or stopped (clocks of nodes differ a
 // little).
 static const double SILENT_AFTER_S = 3.0;
+static const double LOOK_EVERY_S = 2.0; // whether the state file is still this rank's
 enum { NAMED_RANKS = 8, ONE_RANK = 512, MESSAGE = ONE_RANK * (NAMED_RANKS + 1) };
 
 struct watchdog {
@@ -32,6 +33,7 @@ struct watchdog {
     _Atomic double entered_s; // monotonic; 0: outside any collective
     pthread_t thread;
     bool started, stop;
+    int taken;            // how often in a row the state file was another's
     pthread_mutex_t lock; // of `stop`
     pthread_cond_t wake;
 };
@@ -143,10 +145,23 @@ static void wait_anew_if_stopped(struct watchdog *w, double slept_s)
         atomic_compare_exchange_strong(&w->entered_s, &entered_s, clock_seconds());
 }
 
+// Looked at twice, since a network file system may not answer rightly at once.
+static void end_if_taken(struct watchdog *w)
+{
+    w->taken = state_file_taken(w->file, w->folder, w->state.rank) ? w->taken + 1 : 0;
+    if (w->taken < 2)
+        return;
+    FAIL(RETORT_BUSY,
+         "another start of this run has taken %s from this rank, which it held for gone; it ends",
+         w->folder);
+    _exit(RETORT_BUSY);
+}
+
 static void *watch(void *argument)
 {
     struct watchdog *w = argument;
     double woke_s = clock_seconds();
+    double looked_s = clock_seconds();
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
         struct timespec until;
@@ -160,6 +175,10 @@ static void *watch(void *argument)
         state_file_alive(w->file, wall_seconds());
         if (!w->stop)
             end_if_late(w);
+        if (!w->stop && clock_seconds() - looked_s > LOOK_EVERY_S) {
+            end_if_taken(w);
+            looked_s = clock_seconds();
+        }
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;

@@ -7,6 +7,9 @@
 // When a collective lasts longer than `timeout_s`, the thread prints one line naming the
 // collective, the step and the ranks that have not arrived (from their files), and ends the process
 // with RETORT_RANK; mpirun or srun then ends the others.
+//
+// A rank whose file is taken away by another start of the run is an orphan on a host that was held
+// for dead: it has lost its peers, and ends with RETORT_BUSY before it writes anything.
 
 #include <stddef.h>
 #include <stdint.h>

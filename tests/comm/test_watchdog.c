@@ -310,6 +310,43 @@ static void test_a_rank_stopped_in_the_same_place(void **state)
     assert_null(strstr(text, "network"));
 }
 
+// Rank 0 of an earlier start, which nobody can reach: another start puts a file in its place, or
+// only takes it away. The rank ends although it waits for nobody, and its time limit is far.
+static void test_an_orphan_ends(void **state)
+{
+    const char *folder = *state;
+    for (int again = 0; again < 2; again++) {
+        char path[PATH_CAPACITY];
+        int ready[2], status = 0;
+        char byte;
+        assert_int_equal(pipe(ready), 0);
+        capture_begin(STDERR_FILENO);
+        const pid_t child = fork();
+        if (child == 0) {
+            struct watchdog *w = NULL;
+            if (watchdog_create(&w, folder, 0, 2, "node1", 600) != RETORT_OK ||
+                write(ready[1], "", 1) != 1)
+                _exit(99);
+            sleep(20);
+            _exit(98);
+        }
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+        assert_int_equal(path_join(path, folder, "0.state"), RETORT_OK);
+        assert_int_equal(unlink(path), 0);
+        struct watchdog *next = NULL;
+        if (again)
+            assert_int_equal(watchdog_create(&next, folder, 0, 2, "node2", 600), RETORT_OK);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        const char *text = capture_end();
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), RETORT_BUSY);
+        assert_has(text, "another start of this run has taken ");
+        watchdog_destroy(&next, 0);
+        close(ready[0]);
+        close(ready[1]);
+    }
+}
+
 // A collective that ends in time, however often, is no hang.
 static void test_slow_is_not_a_hang(void **state)
 {
@@ -339,6 +376,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_folder_that_cannot_be, with_folder, without_folder),
         cmocka_unit_test_setup_teardown(test_readers_see_whole_states, with_folder, without_folder),
         cmocka_unit_test_setup_teardown(test_slow_is_not_a_hang, with_folder, without_folder),
+        cmocka_unit_test_setup_teardown(test_an_orphan_ends, with_folder, without_folder),
         cmocka_unit_test_setup_teardown(test_a_hang_names_who_is_missing, with_folder,
                                         without_folder),
     };
