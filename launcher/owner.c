@@ -48,6 +48,7 @@ bool owner_read(struct owner *out, const char *folder)
     get_text(root, "job", out->job, sizeof out->job);
     out->pid = get_number(root, "pid");
     out->start_ticks = get_number(root, "start_ticks");
+    out->job_start = get_number(root, "job_start");
     out->started = get_number(root, "started");
     out->beat = get_number(root, "beat");
     json_decref(root);
@@ -111,10 +112,24 @@ double owner_file_age(const char *folder, const char *path)
     return now_s - seconds_of(then.st_mtim);
 }
 
+static int64_t job_start(void)
+{
+    const char *count = getenv("SLURM_RESTART_COUNT");
+    return count ? strtoll(count, NULL, 10) : 0;
+}
+
+// Slurm starts a job again after it has given up the nodes of its earlier start; what still lives
+// there, cut off from everything, ends by itself.
+static bool is_given_up(const struct owner *o)
+{
+    const char *job = getenv("SLURM_JOB_ID");
+    return job && *job && strcmp(job, o->job) == 0 && o->job_start < job_start();
+}
+
 int owner_check(const char *folder)
 {
     struct owner other;
-    if (!owner_read(&other, folder))
+    if (!owner_read(&other, folder) || is_given_up(&other))
         return RETORT_OK;
     if (!owner_is_here(&other))
         other.age_s = owner_file_age(folder, other.path);
@@ -133,6 +148,7 @@ void owner_name_self(struct owner *o)
     uint64_t random[2] = {0};
     *o = (struct owner){.pid = getpid(), .started = time(NULL), .beat = time(NULL)};
     o->start_ticks = process_start_ticks(getpid());
+    o->job_start = job_start();
     host_name(o->host);
     machine_name(o->machine);
     snprintf(o->job, sizeof o->job, "%s", job ? job : "");
@@ -144,10 +160,11 @@ void owner_name_self(struct owner *o)
 
 char *owner_text(const struct owner *o)
 {
-    json_t *root = json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:s, s:s}", "host", o->host, "pid",
-                             (json_int_t)o->pid, "start_ticks", (json_int_t)o->start_ticks, "job",
-                             o->job, "started", (json_int_t)o->started, "beat", (json_int_t)o->beat,
-                             "machine", o->machine, "token", o->token);
+    json_t *root =
+        json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:s, s:s}", "host", o->host, "pid",
+                  (json_int_t)o->pid, "start_ticks", (json_int_t)o->start_ticks, "job", o->job,
+                  "job_start", (json_int_t)o->job_start, "started", (json_int_t)o->started, "beat",
+                  (json_int_t)o->beat, "machine", o->machine, "token", o->token);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     return text;

@@ -19,6 +19,7 @@ struct owner {
     char host[OWNER_NAME], job[OWNER_NAME];
     char machine[OWNER_NAME]; // the kernel's boot and the pid namespace: where `pid` means anything
     int64_t pid, start_ticks;
+    int64_t job_start;     // the how-manieth start of the job, from 0: Slurm may bring it back
     int64_t started, beat; // seconds since 1970
     double age_s;          // of the last beat, when the file was read
 };

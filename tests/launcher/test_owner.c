@@ -187,12 +187,38 @@ static void test_take_over_lock(void **state)
     owner_release(&mine);
 }
 
+// A job that Slurm has brought back takes its own folder at once, whoever still beats there; the
+// same start of the job does not, and another job neither.
+static void test_brought_back(void **state)
+{
+    struct owner first, second;
+    (void)state;
+    setenv("SLURM_JOB_ID", "4711", 1);
+    assert_int_equal(owner_take(&first, folder), RETORT_OK);
+    assert_int_equal(owner_check(folder), RETORT_BUSY);
+    setenv("SLURM_RESTART_COUNT", "1", 1);
+    setenv("SLURM_JOB_ID", "4712", 1);
+    assert_int_equal(owner_check(folder), RETORT_BUSY);
+    setenv("SLURM_JOB_ID", "4711", 1);
+    assert_int_equal(owner_take(&second, folder), RETORT_OK);
+    assert_int_equal(second.job_start, 1);
+    assert_false(owner_refresh(&first));
+    assert_true(owner_refresh(&second));
+    assert_int_equal(owner_check(folder), RETORT_BUSY);
+    owner_release(&first); // no longer its own
+    assert_int_equal(owner_check(folder), RETORT_BUSY);
+    owner_release(&second);
+    unsetenv("SLURM_RESTART_COUNT");
+    unsetenv("SLURM_JOB_ID");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_beat),
-        cmocka_unit_test(test_dead_owner), cmocka_unit_test(test_rivals),
-        cmocka_unit_test(test_elsewhere),  cmocka_unit_test(test_take_over_lock),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_beat),
+        cmocka_unit_test(test_dead_owner),   cmocka_unit_test(test_rivals),
+        cmocka_unit_test(test_elsewhere),    cmocka_unit_test(test_take_over_lock),
+        cmocka_unit_test(test_brought_back),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
