@@ -49,11 +49,12 @@ bool allocation_read(struct allocation *out)
     *out = (struct allocation){0};
     if (!job || !*job)
         return false;
-    int cores = machine_cores(), cpus = number_of("SLURM_CPUS_ON_NODE");
+    int cores = machine_cores();
+    out->node_cpus = number_of("SLURM_CPUS_ON_NODE");
     out->nodes = number_of("SLURM_JOB_NUM_NODES");
     out->nodes = out->nodes ? out->nodes : 1;
     out->rank_cpus = number_of("SLURM_CPUS_PER_TASK");
-    out->node_cores = cpus && cpus < cores ? cpus : cores;
+    out->node_cores = out->node_cpus && out->node_cpus < cores ? out->node_cpus : cores;
     if (!tasks || !allocation_tasks(tasks, &out->ranks, &out->node_ranks)) {
         out->ranks = out->nodes;
         out->node_ranks = 1;

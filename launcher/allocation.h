@@ -9,6 +9,7 @@ struct allocation {
     int nodes;
     int ranks;      // tasks the job asked for, on all nodes; at least one a node
     int node_ranks; // on the node that has most
+    int node_cpus;  // of this node that are the job's, as Slurm counts them; 0: not known
     int node_cores; // cores of this node that are the job's
     int rank_cpus;  // --cpus-per-task, 0: not asked
 };

@@ -49,13 +49,17 @@ static void write_settings(const struct job *j, FILE *out)
     (void)fputs("#SBATCH --chdir=", out);
     shell_word(out, j->work_folder);
     (void)fputs("\n#SBATCH --output=", out);
-    char log[PATH_CAPACITY + 32];
+    char log[PATH_CAPACITY + 32], ranks[16];
     (void)snprintf(log, sizeof log, "%s/slurm-%s.log", j->folder, j->sweep ? "%A_%a" : "%j");
     shell_word(out, log);
     (void)fputc('\n', out);
     write_text(out, "nodes", j->nodes);
-    write_count(out, "ntasks-per-node", j->ranks_per_node);
-    write_count(out, "cpus-per-task", j->threads);
+    if (j->elastic) {
+        write_count(out, "mincpus", j->ranks_per_node * j->threads);
+    } else {
+        write_count(out, "ntasks-per-node", j->ranks_per_node);
+        write_count(out, "cpus-per-task", j->threads);
+    }
     write_count(out, "gpus-per-node", j->gpus_per_node);
     write_text(out, "time", j->time);
     write_text(out, "partition", j->partition);
@@ -69,6 +73,8 @@ static void write_settings(const struct job *j, FILE *out)
     write_word(out, "recipe", j->recipe);
     write_word(out, "out", j->folder);
     write_words(out, "options", j->options.items, j->options.count);
+    (void)snprintf(ranks, sizeof ranks, "%d", j->ranks_per_node);
+    write_word(out, "ranks_per_node", j->elastic ? ranks : "");
     write_words(out, "sweep", j->sweep ? j->sweep->items : NULL, j->sweep ? j->sweep->count : 0);
 }
 

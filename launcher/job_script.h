@@ -1,6 +1,7 @@
 #pragma once
 // The job script of `retort submit`: slurm/train.sbatch with other settings.
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "launcher/options.h"
@@ -11,6 +12,7 @@ struct job {
     const char *retort;                 // the command
     const char *work_folder;            // where it starts: other paths may be relative to it
     const char *nodes;                  // "2" or "1-4"
+    bool elastic;                       // "1-4": comes back on as many nodes as there are
     int ranks_per_node, threads, gpus_per_node;
     const char *time, *partition, *account; // or NULL: the cluster's default
     int warn_s;                             // the ranks are told so long before the limit

@@ -75,81 +75,90 @@ int start_worker_path(char *out)
                 own, own);
 }
 
-// The threads of one host's ranks beside its cores.
-struct room {
-    long wanted, cores;
+// Where the ranks go: how many on the fullest host, and whether its cores are enough.
+struct placement {
+    bool inside; // a Slurm allocation, `a`
+    struct allocation a;
+    bool as_asked; // one rank for each of its tasks
+    int host_ranks;
+    bool fits, tight; // into the cores; into no fewer than half of them
 };
 
-static struct room room_of(const struct start *s)
+static struct placement place(const struct start *s)
 {
-    struct allocation a;
-    if (s->hosts || !allocation_read(&a))
-        return (struct room){(long)s->ranks * s->threads, machine_cores()};
-    int ranks = s->ranks < a.node_ranks ? s->ranks : a.node_ranks;
-    if (s->ranks > a.ranks)
-        ranks = (s->ranks + a.nodes - 1) / a.nodes;
-    return (struct room){(long)ranks * s->threads, a.node_cores};
+    struct placement p = {.host_ranks = s->ranks};
+    p.inside = !s->hosts && allocation_read(&p.a);
+    int cores = machine_cores();
+    if (p.inside) {
+        int nodes = s->ranks < p.a.nodes ? s->ranks : p.a.nodes;
+        p.as_asked = s->ranks == p.a.ranks;
+        p.host_ranks = p.as_asked ? p.a.node_ranks : (s->ranks + nodes - 1) / nodes;
+        cores = p.a.node_cores;
+    }
+    long wanted = (long)p.host_ranks * s->threads;
+    p.fits = s->hosts || wanted <= cores; // those of other hosts we do not know
+    p.tight = !s->hosts && p.fits && 2 * wanted > cores;
+    return p;
 }
 
 // Ranks are bound to cores of their own where there are enough: a thread that wanders loses its
 // cache, and two that share a core wait for each other. A run on half of the machine or less is
-// not: a second one beside it would be bound to the same cores. Those of other hosts we do not
-// know.
-static void add_placement(struct start_command *c, const struct start *s, struct room room)
+// not: a second one beside it would be bound to the same cores.
+static void add_mpirun(struct start_command *c, const struct start *s, const struct placement *p)
 {
-    bool fits = room.wanted <= room.cores;
-    bool bound = !s->hosts && fits && 2 * room.wanted > room.cores;
-    if (s->hosts) {
-        add(c, "--host");
-        add(c, "%s", s->hosts);
-    } else if (bound) {
-        add(c, "--map-by");
-        add(c, "slot:PE=%d", s->threads);
-    } else if (!fits) {
-        add(c, "--oversubscribe");
-    }
-    add(c, "--bind-to");
-    add(c, "%s", bound ? "core" : "none");
-}
-
-static void add_mpirun(struct start_command *c, const struct start *s)
-{
+    bool spread = p->inside && !p->as_asked; // else Slurm's tasks are the slots
     add(c, "mpirun");
     add(c, "-n");
     add(c, "%d", s->ranks);
-    add_placement(c, s, room_of(s));
+    if (s->hosts) {
+        add(c, "--host");
+        add(c, "%s", s->hosts);
+    } else if (spread || p->tight) {
+        char each[16] = "slot";
+        if (spread)
+            (void)snprintf(each, sizeof each, "ppr:%d:node", p->host_ranks);
+        add(c, "--map-by");
+        if (p->tight)
+            add(c, "%s:PE=%d", each, s->threads);
+        else
+            add(c, "%s", each);
+    }
+    if (!p->fits || (spread && p->host_ranks > p->a.node_ranks))
+        add(c, "--oversubscribe");
+    add(c, "--bind-to");
+    add(c, "%s", p->tight ? "core" : "none");
 }
 
 // A rank that leaves ends the others by itself, through MPI; srun that kills them at the first code
 // other than 0 would take the others' checkpoint codes for deaths. What srun binds to what, the
 // cluster's own setting says.
-static void add_srun(struct start_command *c, const struct start *s)
+static void add_srun(struct start_command *c, const struct start *s, const struct placement *p)
 {
-    struct allocation a;
-    (void)allocation_read(&a);
+    int cpus = p->a.rank_cpus ? p->a.rank_cpus : s->threads;
     add(c, "srun");
     add(c, "--mpi=pmix");
     add(c, "--export=ALL");
     add(c, "--kill-on-bad-exit=0");
     add(c, "--distribution=block");
-    add(c, "--nodes=%d", s->ranks < a.nodes ? s->ranks : a.nodes);
+    add(c, "--nodes=%d", s->ranks < p->a.nodes ? s->ranks : p->a.nodes);
     add(c, "--ntasks=%d", s->ranks);
-    if (a.rank_cpus && s->ranks <= a.ranks) // srun does not take it from the job
-        add(c, "--cpus-per-task=%d", a.rank_cpus);
-    else if (s->ranks > a.ranks)
+    if (!p->as_asked)
+        add(c, "--ntasks-per-node=%d", p->host_ranks);
+    // srun does not take it from the job
+    if ((long)p->host_ranks * cpus <= p->a.node_cpus)
+        add(c, "--cpus-per-task=%d", cpus);
+    else
         add(c, "--overcommit");
 }
 
-static void add_environments(struct start_command *c, const struct start *s)
+static void add_environments(struct start_command *c, const struct start *s, bool fits)
 {
-    struct room room = room_of(s);
     char number[16];
     (void)snprintf(number, sizeof number, "%d", s->ranks);
     add_environment(c, "RETORT_RANKS", number); // they refuse to be another number
     (void)snprintf(number, sizeof number, "%d", s->threads);
     add_environment(c, "OMP_NUM_THREADS", number);
-    if (!s->hosts && room.wanted > room.cores)
-        // threads that spin while they wait would take the core from those that work
+    if (!fits) // threads that spin while they wait would take the core from those that work
         add_default(c, "OMP_WAIT_POLICY", "PASSIVE");
     add_default(c, "GLIBC_TUNABLES", MALLOC_TUNABLES);
     if (s->owner) // they write nothing more once the folder is another's
@@ -169,14 +178,15 @@ int start_command_build(struct start_command *c, const struct start *s)
         rc = launcher_choose(&launcher, s, worker);
     if (rc != RETORT_OK)
         return rc;
+    const struct placement p = place(s);
     c->by_mpirun = launcher == LAUNCHER_MPIRUN;
     if (c->by_mpirun)
-        add_mpirun(c, s);
+        add_mpirun(c, s, &p);
     else
         add(c, "env");
-    add_environments(c, s);
+    add_environments(c, s, p.fits);
     if (!c->by_mpirun)
-        add_srun(c, s);
+        add_srun(c, s, &p);
     add(c, "%s", worker);
     for (const char *const *argument = s->arguments; *argument; argument++)
         add(c, "%s", *argument);

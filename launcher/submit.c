@@ -221,6 +221,7 @@ static int prepare(struct submission *s, const char *recipe)
                           .retort = s->retort,
                           .work_folder = s->work_folder,
                           .nodes = a->nodes,
+                          .elastic = strchr(a->nodes, '-') != NULL,
                           .ranks_per_node = a->ranks_per_node,
                           .gpus_per_node = a->gpus_per_node,
                           .time = a->time,

@@ -13,7 +13,7 @@ expect 0 "$retort" submit recipe.yaml --dry-run --nodes 1-4 --ranks-per-node 2 -
 diff <(sed "$settings" "$template") <(sed "$settings; /^sbatch /d" out) || fail "the script is not the template"
 bash -n out || fail "no script"
 for line in '#SBATCH --job-name=recipe' "#SBATCH --chdir=$work" '#SBATCH --output=runs/recipe/slurm-%j.log' \
-    '#SBATCH --nodes=1-4' '#SBATCH --ntasks-per-node=2' '#SBATCH --cpus-per-task=3' '#SBATCH --gpus-per-node=2' \
+    '#SBATCH --nodes=1-4' '#SBATCH --mincpus=6' 'ranks_per_node=2' '#SBATCH --gpus-per-node=2' \
     '#SBATCH --time=1:00:00' '#SBATCH --partition=long' '#SBATCH --account=physics' \
     '#SBATCH --signal=B:USR1@60' "modules=(openmpi 'my hdf5')" "retort=$retort" 'recipe=runs/recipe/job.yaml' \
     'out=runs/recipe' 'sweep=()' "sbatch --parsable --mem=3G --comment 'of mine' runs/recipe/job.sbatch"; do
@@ -25,7 +25,7 @@ says out '^options=\(--threads 3 --set teacher.epochs=2 --set data.path=data.h5 
 # One rank a GPU, and otherwise one; micro-batches that are said stay.
 expect 0 "$retort" submit recipe.yaml --dry-run --gpus-per-node 4
 says out '^#SBATCH --ntasks-per-node=4$'
-expect 0 "$retort" submit recipe.yaml --dry-run --nodes 2-3 --set run.microbatches=16 --set run.threads=5
+expect 0 "$retort" submit recipe.yaml --dry-run --nodes 3 --set run.microbatches=16 --set run.threads=5
 says out '^#SBATCH --ntasks-per-node=1$'
 says out '^#SBATCH --cpus-per-task=5$'
 says out '^options=\(--threads 5 --set run.microbatches=16 --set run.threads=5\)$'
@@ -75,8 +75,8 @@ printf '#!/bin/sh\nfor word; do last=$word; done\n[ "$last" = probe ] || exit 9\
 chmod +x bin/srun
 export SLURM_JOB_ID=7 SLURM_JOB_NUM_NODES=2 SLURM_TASKS_PER_NODE='2,1' SLURM_CPUS_ON_NODE=64
 expect 0 "$retort" run recipe.yaml --dry-run --threads 2
-says out '^env OMP_NUM_THREADS=2 .*srun --mpi=pmix .*--nodes=2 --ntasks=3 .*fake-worker run runs/recipe'
-quiet_about out 'cpus-per-task|-x '
+says out '^env .*OMP_NUM_THREADS=2 .*srun --mpi=pmix .*--nodes=2 --ntasks=3 .*fake-worker run runs/recipe'
+quiet_about out 'ntasks-per-node|-x '
 SLURM_CPUS_PER_TASK=6 expect 0 "$retort" run recipe.yaml --dry-run --launcher srun
 says out '--ntasks=3 --cpus-per-task=6 '
 SLURM_TASKS_PER_NODE='2(x3),1' SLURM_JOB_NUM_NODES=4 expect 0 "$retort" run recipe.yaml --dry-run
@@ -84,7 +84,9 @@ says out '--nodes=4 --ntasks=7 '
 expect 0 "$retort" run recipe.yaml --dry-run --set run.microbatches=2
 says out '--nodes=2 --ntasks=2 '
 expect 0 "$retort" run recipe.yaml --dry-run --ranks 4
-says out '--ntasks=4 --overcommit '
+says out '--ntasks=4 --ntasks-per-node=2 --cpus-per-task=[1-9]'
+SLURM_CPUS_ON_NODE=1 expect 0 "$retort" run recipe.yaml --dry-run --ranks 4
+says out '--ntasks=4 --ntasks-per-node=2 --overcommit '
 expect 0 "$retort" run recipe.yaml --dry-run --launcher mpirun
 says out '^mpirun -n 3 .*-x OMP_NUM_THREADS='
 expect 0 "$retort" run recipe.yaml --dry-run --hosts a:2,b:2
@@ -98,3 +100,6 @@ says out '^mpirun -n 3 '
 unset SLURM_JOB_ID
 expect 2 "$retort" run recipe.yaml --dry-run --launcher srun
 says err 'this is no Slurm allocation'
+export SLURM_JOB_ID=7
+expect 0 "$retort" run recipe.yaml --dry-run --ranks 4 --threads 1 --launcher mpirun
+says out '^mpirun -n 4 --map-by ppr:2:node(:PE=1)? (--oversubscribe )?--bind-to'
