@@ -1,0 +1,63 @@
+#!/bin/bash
+# Warned of its end, a job checkpoints, goes back into the queue and ends with the bits of a run that nobody
+# disturbed: on both nodes again, and on the one that is left.
+. "$(dirname "$0")/lib.bash"
+cluster_start 2 4
+slurm_recipe
+expect 0 run whole 2 --set run.microbatches=4
+
+# A rank stands still while the warning comes, so that it is the ranks' to agree on a step.
+submitted --out both --nodes 2 --ranks-per-node 2 --launcher srun --time 5 --warn 60
+paused 1 both teacher 3
+scancel --batch --signal=USR1 "$job"
+wait_until 30 told 1 both
+resumed 1 both
+came_back "$job" 1
+job_ends "$job" COMPLETED 120
+says "both/slurm-$job.log" "job $job, start 1, on node\[1-2\]"
+says "both/slurm-$job.log" "job $job: retort ended with code 75"
+says "both/slurm-$job.log" "job $job, start 2, on node\[1-2\]"
+says both/metrics.jsonl '"event":"requeue".*"slurm_restart_count":1'
+same_bits whole both teacher student
+metrics_are_whole both
+passed "USR1, checkpoint, requeue, the same bits"
+
+submitted --out fewer --nodes 1-2 --ranks-per-node 2 --launcher mpirun
+paused 1 fewer student 2
+scontrol update nodename=node2 state=drain reason=test
+scancel --batch --signal=USR1 "$job"
+wait_until 30 told 1 fewer
+resumed 1 fewer
+came_back "$job" 1
+job_ends "$job" COMPLETED 120
+says "fewer/slurm-$job.log" "start 1, on node\[1-2\]"
+says "fewer/slurm-$job.log" "start 2, on node1$"
+says "fewer/slurm-$job.log" "starting in fewer with 4 ranks"
+says "fewer/slurm-$job.log" "going on in fewer with 2 ranks"
+says fewer/job.sbatch '^options=.*run.microbatches=4'
+same_bits whole fewer teacher student
+passed "requeued onto one node"
+
+# Cancelled, it does not come back; what was kept serves the next job.
+submitted --out again --nodes 1 --ranks-per-node 2 --set run.microbatches=4
+paused 1 again teacher 6
+kept=$(find again/teacher -name 'ckpt-*.h5')
+scancel "$job"
+job_ends "$job" CANCELLED
+[ -n "$kept" ] && [ "$(find again/teacher -name 'ckpt-*.h5')" = "$kept" ] || fail "a cancelled job lost its checkpoint"
+wait_until 20 job_gone "$job"
+submitted --out again --nodes 1 --ranks-per-node 2 --set run.microbatches=4
+job_ends "$job" COMPLETED 120
+says "again/slurm-$job.log" "teacher goes on from step 4"
+same_bits whole again teacher student
+passed "cancelled, and submitted again"
+
+# Asked by `retort stop`, it leaves with code 75 and stays away.
+submitted --out stopped --nodes 1 --ranks-per-node 2
+paused 1 stopped teacher 3
+retort stop stopped >stop.output || fail "retort stop"
+resumed 1 stopped
+job_ends "$job" FAILED
+says "stopped/slurm-$job.log" "ended with code 75"
+[ "$(restarts "$job")" = 0 ] || fail "a stopped job came back"
+passed all
