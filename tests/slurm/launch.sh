@@ -34,9 +34,9 @@ SEEN=$work/bound.seen SLURM_GPU_BIND=single:1 train auto
 mkdir bin
 printf '#!/bin/bash\nargs=("\$@")\nexec /usr/bin/srun "\${args[@]/#--mpi=pmix/--mpi=none}"\n' >bin/srun
 chmod +x bin/srun
-export PATH=\$PWD/bin:\$PATH RETORT_WORKER=$work/single
-train fallback
-train refused --launcher srun
+export PATH=\$PWD/bin:\$PATH
+SEEN=$work/fallback.seen train fallback
+RETORT_WORKER=$work/single train refused --launcher srun
 END
 chmod +x seen single
 job=$(sbatch --parsable job)
