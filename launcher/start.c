@@ -20,6 +20,7 @@
 #include "launcher/start_command.h"
 
 static const double MPIRUN_GRACE_S = 3;   // to end by itself once its ranks are killed
+static const double FAILED_GRACE_S = 20;  // and once one of them has failed
 static const double LEFTOVER_GRACE_S = 3; // orphaned ranks end by themselves in about 2.6 s
 
 struct launch {
@@ -33,6 +34,8 @@ struct launch {
     int killed;      // the signal that ended all at once, or 0
     double killed_s; // when
     bool lost;       // the run folder, to another launcher
+    double failed_s; // when a rank was first seen to fail, or 0
+    bool given_up;   // mpirun, which did not end then
     struct relay relay;
     struct process_list spare; // children that are none of ours
 };
@@ -151,6 +154,23 @@ static void beat(struct launch *l)
     }
 }
 
+// When a rank fails, mpirun ends the others within seconds; but for a host that it cannot reach any
+// more it waits, with all of them.
+static void end_if_stuck(struct launch *l)
+{
+    const struct relay *r = &l->relay;
+    double now = clock_seconds();
+    if (!r->error_seen && r->dead_rank < 0 && r->exit_rank < 0)
+        return;
+    if (l->failed_s == 0)
+        l->failed_s = now;
+    double late = now - l->failed_s - FAILED_GRACE_S;
+    if (late < 0)
+        return;
+    l->given_up = true;
+    kill(-l->mpirun, late > MPIRUN_GRACE_S ? SIGKILL : SIGTERM);
+}
+
 static void wait_for_end(struct launch *l)
 {
     bool open = true;
@@ -164,6 +184,8 @@ static void wait_for_end(struct launch *l)
             open = read_errors(l);
         if (l->killed && clock_seconds() - l->killed_s > MPIRUN_GRACE_S)
             kill(-l->mpirun, SIGKILL);
+        if (!l->killed)
+            end_if_stuck(l);
         l->ended = waitpid(l->mpirun, &l->status, WNOHANG) == l->mpirun;
         if (l->start->owner && clock_seconds() - last_beat >= OWNER_BEAT_S) {
             beat(l);
@@ -173,6 +195,8 @@ static void wait_for_end(struct launch *l)
     if (open)
         read_errors(l);
     relay_end(&l->relay);
+    if (l->given_up)
+        l->status = W_EXITCODE(RETORT_RANK, 0); // the rank's failure is what counts
 }
 
 static int open_log(const struct start *s, const struct start_command *command)
