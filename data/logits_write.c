@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/leftovers.h"
 #include "data/logits_file.h"
 
@@ -35,8 +36,12 @@ static bool part_is_whole(const struct logit_writer *w, int64_t view)
 {
     char path[PATH_CAPACITY], why[256];
     struct logit_store part;
-    if (part_path(path, w->path, view) != RETORT_OK ||
-        logits_file_open(&part, path, 1, true) != RETORT_OK)
+    if (part_path(path, w->path, view) != RETORT_OK || !file_exists(path))
+        return false;
+    int rc = logits_file_open(&part, path, 1, true);
+    if (rc == RETORT_INPUT)
+        log_warn("%s is damaged; its view is computed again", path);
+    if (rc != RETORT_OK)
         return false;
     bool fits = logit_identity_matches(&part.identity, &w->identity, why, sizeof why) &&
                 strcmp(part.identity.precision, w->identity.precision) == 0;

@@ -319,46 +319,58 @@ fail:
     return rc;
 }
 
-static int compare_row(const struct rank *rank, const uint16_t *now, const uint16_t *stored,
-                       double tolerance, int64_t view, int64_t row)
+// The first row of this rank that is not what is stored: several ranks may have one, one speaks.
+struct misfit {
+    bool found, pixels; // of other pixels; else of other logits
+    int64_t view, row;
+    double off, allowed; // of the row's largest
+};
+
+static void compare_row(struct misfit *m, const struct rank *rank, const struct block *now,
+                        const struct block *stored, int64_t i)
 {
+    int64_t classes = rank->dataset.class_count;
     double largest = 0, worst = 0;
-    for (int c = 0; c < rank->dataset.class_count; c++) {
-        double a = half_to_double(now[c]), b = half_to_double(stored[c]);
+    for (int64_t c = 0; c < classes; c++) {
+        double a = half_to_double(now->logits[i * classes + c]);
+        double b = half_to_double(stored->logits[c]);
         largest = fmax(largest, fabs(a));
         worst = fmax(worst, fabs(a - b));
     }
-    if (worst <= tolerance * largest)
-        return RETORT_OK;
-    return FAIL(RETORT_INPUT,
-                "the stored logits of view %lld, sample %lld are off by %.3g of the row's largest "
-                "(%.3g allowed): they are of another teacher or other pixels; remove them",
-                (long long)view, (long long)row, worst / largest, tolerance);
+    m->pixels = now->digests[i] != stored->digests[0];
+    m->off = worst / largest;
+    m->found = m->pixels || !(worst <= m->allowed * largest);
 }
 
-// A block of seeded rows of this rank's range, of one view, against the store.
-static int verify_block(const struct logit_store *store, struct rank *rank, struct teacher *t,
-                        struct block *now, struct block *stored, int64_t view, int64_t count)
+static int say_misfit(const struct misfit *m, const struct logit_store *store)
+{
+    if (m->pixels)
+        return FAIL(RETORT_INPUT,
+                    "the stored logits of view %lld, sample %lld belong to other pixels; remove %s",
+                    (long long)m->view, (long long)m->row, store->file.path);
+    return FAIL(RETORT_INPUT,
+                "the stored logits of view %lld, sample %lld are off by %.3g of the row's largest "
+                "(%.3g allowed): they are of another teacher or other pixels; remove %s",
+                (long long)m->view, (long long)m->row, m->off, m->allowed, store->file.path);
+}
+
+// A block of seeded rows of this rank's range, of m's view, against the store.
+static int verify_block(struct misfit *m, const struct logit_store *store, struct rank *rank,
+                        struct teacher *t, struct block *now, struct block *stored, int64_t count)
 {
     int64_t first, last, ids[DATASET_BLOCK];
-    size_t classes = (size_t)rank->dataset.class_count;
-    bool same = (strcmp(store->identity.precision,
-                        engine_real(rank->engine) == REAL_F64 ? "f64" : "f32") == 0);
     int rc = RETORT_OK;
     shard_range(rank->train, &first, &last);
     for (int64_t i = 0; i < count; i++) {
         struct random_block r = random_draw((uint64_t)rank->recipe.run.seed, RANDOM_VERIFY,
-                                            (uint32_t)view, (uint64_t)(first + i));
+                                            (uint32_t)m->view, (uint64_t)(first + i));
         ids[i] = first + (int64_t)random_below(r.v[0], (uint32_t)(last - first));
     }
-    TRY(compute_rows(now, rank, t, (uint32_t)view, ids, count));
-    for (int64_t i = 0; i < count; i++) {
-        TRY(logit_store_read(store, view, ids[i], 1, stored->logits, stored->digests));
-        TRY_ELSE(now->digests[i] == stored->digests[0], RETORT_INPUT,
-                 "the stored logits of view %lld, sample %lld belong to other pixels; remove %s",
-                 (long long)view, (long long)ids[i], store->file.path);
-        TRY(compare_row(rank, now->logits + (size_t)i * classes, stored->logits, same ? 0.02 : 0.05,
-                        view, ids[i]));
+    TRY(compute_rows(now, rank, t, (uint32_t)m->view, ids, count));
+    for (int64_t i = 0; !m->found && i < count; i++) {
+        m->row = ids[i];
+        TRY(logit_store_read(store, m->view, m->row, 1, stored->logits, stored->digests));
+        compare_row(m, rank, now, stored, i);
     }
 fail:
     return rc;
@@ -375,21 +387,26 @@ static int64_t ranks_with_rows(const struct rank *rank)
     return ranks;
 }
 
-static int verify_rows(const struct logit_store *store, struct rank *rank, struct teacher *t)
+static int verify_rows(struct misfit *m, const struct logit_store *store, struct rank *rank,
+                       struct teacher *t)
 {
     struct block now = {0}, stored = {0};
     int64_t first, last, views = rank->recipe.logits.views;
     int64_t share = views * ranks_with_rows(rank);
+    const char *own = engine_real(rank->engine) == REAL_F64 ? "f64" : "f32";
     CHECK(share > 0); // a data set has rows, a store views
     int64_t count = (VERIFY_ROWS + share - 1) / share;
     int rc = RETORT_OK;
     shard_range(rank->train, &first, &last);
+    *m = (struct misfit){.allowed = strcmp(store->identity.precision, own) == 0 ? 0.02 : 0.05};
     TRY(open_block(&now, rank, 1));
     TRY(open_block(&stored, rank, 1));
-    for (int64_t view = 0; last > first && view < views; view++)
-        for (int64_t left = count; left > 0; left -= DATASET_BLOCK)
-            TRY(verify_block(store, rank, t, &now, &stored, view,
+    for (int64_t view = 0; !m->found && last > first && view < views; view++) {
+        m->view = view;
+        for (int64_t left = count; !m->found && left > 0; left -= DATASET_BLOCK)
+            TRY(verify_block(m, store, rank, t, &now, &stored,
                              left < DATASET_BLOCK ? left : DATASET_BLOCK));
+    }
 fail:
     close_block(&now);
     close_block(&stored);
@@ -413,10 +430,14 @@ static int open_fitting(struct logit_store *store, const struct rank *rank, cons
 int logits_open_verified(struct logit_store *store, struct rank *rank, const struct teacher *t)
 {
     struct teacher teacher = *t;
+    struct misfit misfit;
     int rc = RETORT_OK;
     TRY_IN_TURN(rank, open_fitting(store, rank, t));
     TRY(shard_restore(rank->train, &rank->dataset));
-    TRY(rank_agree(rank, verify_rows(store, rank, &teacher)));
+    TRY(rank_agree(rank, verify_rows(&misfit, store, rank, &teacher)));
+    if (rank_speaks(rank, misfit.found))
+        rc = say_misfit(&misfit, store);
+    TRY(rank_agree(rank, rc));
 fail:
     return rc;
 }

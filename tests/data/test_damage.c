@@ -1,5 +1,5 @@
 // Every kind of checkpoint and file of logits with a bit flipped or its end cut off: never taken
-// for whole, named in one line, and the checkpoint before it is used.
+// for whole, named in one line, and the checkpoint before it is used, the view computed again.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,9 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "data/checkpoint.h"
+#include "data/eval_logits.h"
 #include "data/logits.h"
+#include "data/logits_file.h"
 #include "tests/data/scratch.h"
 
 enum {
@@ -80,15 +82,39 @@ static int read_checkpoint(const char *path)
     return rc;
 }
 
-static int read_logits(const char *path)
+static int read_views(const char *path, int64_t views)
 {
     struct logit_store s;
     static uint16_t logits[SAMPLES * CLASSES];
     static uint64_t digests[SAMPLES];
-    int rc = logit_store_open(&s, path, false);
-    for (int64_t view = 0; rc == RETORT_OK && view < VIEWS; view++)
+    int rc = logits_file_open(&s, path, views, false);
+    for (int64_t view = 0; rc == RETORT_OK && view < views; view++)
         rc = logit_store_read(&s, view, 0, SAMPLES, logits, digests);
     logit_store_close(&s);
+    return rc;
+}
+
+static int read_logits(const char *path)
+{
+    return read_views(path, VIEWS);
+}
+
+static int read_part(const char *path)
+{
+    return read_views(path, 1);
+}
+
+static int read_eval_logits(const char *path)
+{
+    struct h5file f;
+    static float logits[SAMPLES * CLASSES];
+    static int32_t labels[SAMPLES];
+    int rc = h5file_open(&f, path, H5_KIND_EVAL_LOGITS, false);
+    if (rc == RETORT_OK)
+        rc = h5_read_rows(&f, "/logits", H5T_NATIVE_FLOAT, 0, SAMPLES, logits);
+    if (rc == RETORT_OK)
+        rc = h5_read_rows(&f, "/labels", H5T_NATIVE_INT32, 0, SAMPLES, labels);
+    h5file_close(&f);
     return rc;
 }
 
@@ -203,30 +229,115 @@ static void test_checkpoints(void **state)
     }
 }
 
-static void write_logits(const char *path)
+static void logit_identity(struct logit_identity *id)
 {
-    struct logit_identity id = {.views = VIEWS, .samples = SAMPLES, .classes = CLASSES, .seed = 3};
+    *id = (struct logit_identity){.views = VIEWS, .samples = SAMPLES, .classes = CLASSES};
+    id->seed = 3;
+    memcpy(id->precision, "f32", 4);
+}
+
+// A pass that made `views` of its views: a store when those are all.
+static void write_logits(const char *path, int views)
+{
+    struct logit_identity id;
     struct logit_writer *w;
     static uint16_t logits[SAMPLES * CLASSES];
     static uint64_t digests[SAMPLES];
     int64_t next;
-    memcpy(id.precision, "f32", 4);
+    logit_identity(&id);
     for (int i = 0; i < SAMPLES * CLASSES; i++)
         logits[i] = (uint16_t)(draw(3, i) & 0xbfffu);
     assert_int_equal(logit_writer_create(&w, path, &id, &next), RETORT_OK);
-    for (int view = 0; view < VIEWS; view++) {
+    for (int view = 0; view < views; view++) {
         assert_int_equal(logit_writer_put(w, 0, SAMPLES, logits, digests), RETORT_OK);
         assert_int_equal(logit_writer_end_view(w), RETORT_OK);
     }
-    assert_int_equal(logit_writer_commit(&w), RETORT_OK);
+    if (views == VIEWS)
+        assert_int_equal(logit_writer_commit(&w), RETORT_OK);
+    else
+        logit_writer_discard(&w);
 }
 
 static void test_logits(void **state)
 {
     struct scratch *s = *state;
     const char *path = scratch_path(s, "logits.h5");
-    write_logits(path);
+    write_logits(path, VIEWS);
     check_damage(s, path, read_logits);
+}
+
+static void test_eval_logits(void **state)
+{
+    struct scratch *s = *state;
+    const char *path = scratch_path(s, "eval.h5");
+    static float logits[SAMPLES * CLASSES];
+    static int32_t labels[SAMPLES];
+    const struct eval_logits_header header = {.count = SAMPLES,
+                                              .classes = CLASSES,
+                                              .real = REAL_F32,
+                                              .split = SPLIT_VAL,
+                                              .weights = "raw",
+                                              .dataset = "0123",
+                                              .checkpoint = "4567",
+                                              .class_names = "[]",
+                                              .labels = labels};
+    struct h5file f;
+    for (int i = 0; i < SAMPLES * CLASSES; i++)
+        logits[i] = (float)draw(8, i);
+    assert_int_equal(eval_logits_create(&f, path, &header), RETORT_OK);
+    assert_int_equal(eval_logits_put(&f, REAL_F32, 0, SAMPLES, logits), RETORT_OK);
+    assert_int_equal(h5file_commit(&f), RETORT_OK);
+    check_damage(s, path, read_eval_logits);
+}
+
+// The first view that a pass which goes on at `path` would compute.
+static int64_t next_view(const char *path)
+{
+    struct logit_identity id;
+    struct logit_writer *w;
+    int64_t next;
+    logit_identity(&id);
+    assert_int_equal(logit_writer_create(&w, path, &id, &next), RETORT_OK);
+    logit_writer_discard(&w);
+    return next;
+}
+
+// The view is computed again, and one line says why.
+static void check_computed_again(const struct scratch *s, const char *store, const char *part,
+                                 const uint8_t *bytes, size_t count)
+{
+    scratch_store(part, bytes, count);
+    assert_int_equal(next_view(store), 0);
+    size_t log_bytes;
+    char *text = (char *)scratch_load(s->log, &log_bytes);
+    const char *end = strchr(text, '\n');
+    if (strncmp(text, "warning: ", 9) != 0 || !strstr(text, part) || !end || end[1])
+        fail_msg("of a damaged view is said: %s", text);
+    free(text);
+    assert_int_equal(truncate(s->log, 0), 0);
+}
+
+static void test_views(void **state)
+{
+    enum { TRIALS = 50 };
+    struct scratch *s = *state;
+    const char *store = scratch_path(s, "logits.h5"), *part = scratch_path(s, "logits.h5.view0");
+    write_logits(store, 1);
+    check_damage(s, part, read_part);
+    assert_int_equal(next_view(store), 1); // whole, it is kept
+
+    size_t count;
+    uint8_t *bytes = scratch_load(part, &count);
+    int kept = silence();
+    for (int trial = 0; trial < TRIALS; trial++) {
+        size_t at = (size_t)random_below(draw(9, trial), (uint32_t)count);
+        bytes[at] ^= 1;
+        check_computed_again(s, store, part, bytes, count);
+        bytes[at] ^= 1;
+        check_computed_again(s, store, part, bytes, at);
+    }
+    speak(kept);
+    free(bytes);
 }
 
 // The newest is damaged at a time: the one before it is read, and one line says so.
@@ -282,6 +393,7 @@ static void test_the_one_before_is_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(test_checkpoints), TEST(test_logits),
+                                       TEST(test_eval_logits), TEST(test_views),
                                        TEST(test_the_one_before_is_used)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

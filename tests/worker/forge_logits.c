@@ -1,6 +1,6 @@
-// forge_logits IN OUT digest | FACTOR: a file of logits with the identity of another one, in which
-// the digests of some rows are wrong, or their logits are FACTOR times what they were: every fourth
-// row of the second block of the last view.
+// forge_logits IN OUT digest | FACTOR BLOCK: a file of logits with the identity of another one, in
+// which the digests of some rows are wrong, or their logits are FACTOR times what they were: every
+// fourth row of the last view, from block BLOCK on.
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,7 @@ int main(int argc, char **argv)
     uint64_t *digests = NULL;
     int64_t next, samples, classes;
     int rc = RETORT_USAGE;
-    if (argc != 4)
+    if (argc != 5)
         return rc;
     TRY(logit_store_open(&store, argv[1], false));
     samples = store.identity.samples;
@@ -41,7 +41,7 @@ int main(int argc, char **argv)
     TRY(logit_writer_create(&w, argv[2], &store.identity, &next));
     for (int64_t view = 0; view < store.identity.views; view++) {
         TRY(logit_store_read(&store, view, 0, samples, logits, digests));
-        for (int64_t i = DATASET_BLOCK; i < samples; i += EVERY)
+        for (int64_t i = strtol(argv[4], NULL, 10) * DATASET_BLOCK; i < samples; i += EVERY)
             if (view == store.identity.views - 1)
                 forge(logits + i * classes, digests + i, classes, argv[3]);
         TRY(logit_writer_put(w, 0, samples, logits, digests));
