@@ -110,11 +110,11 @@ static void assert_close(const char *what, const struct history *a, const struct
 }
 
 static void assert_same(const char *what, const struct history *together,
-                        const struct history *alone)
+                        const struct history *alone, double f32_limit)
 {
     int ranks = comm_size(pair.all);
     assert_int_equal(together->total, alone->total);
-    assert_close(what, together, alone, 1e-3);
+    assert_close(what, together, alone, f32_limit);
     if ((ranks & (ranks - 1)) != 0)
         return;
     assert_memory_equal(together->gradients, alone->gradients,
@@ -129,7 +129,8 @@ static void batch_norm_is_the_same_on_all_ranks(void **state)
     struct history together, alone;
     train(&together, &pair.together, NORM_BATCH, 4);
     train(&alone, &pair.alone, NORM_BATCH, 4);
-    assert_same("batch", &together, &alone);
+    // Over four samples a BatchNorm makes much of rounding, once a ReLU opens in one run only.
+    assert_same("batch", &together, &alone, 5e-3);
     history_free(&together);
     history_free(&alone);
 }
@@ -142,7 +143,7 @@ static void batch_sync_is_the_same_on_all_ranks(void **state)
     train(&together, &pair.together, NORM_BATCH_SYNC, 5);
     train(&alone, &pair.alone, NORM_BATCH_SYNC, 5);
     train(&one, &pair.alone, NORM_BATCH, 1);
-    assert_same("batch_sync", &together, &alone);
+    assert_same("batch_sync", &together, &alone, 1e-3);
     // Other kernels, so that here and there a ReLU opens in one run only.
     assert_close("batch_sync in 5 parts, batch in one", &together, &one, 5e-3);
     history_free(&together);
