@@ -9,8 +9,8 @@ slurm_configure() {
     cat >"$state/slurm.conf" <<END
 ClusterName=tests
 SlurmctldHost=head
-SlurmUser=root
-SlurmdUser=root
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
 AuthType=auth/munge
 CredType=cred/munge
 # A job that comes back waits until its old credentials are void: 5 s in place of 2 minutes.
