@@ -23,7 +23,7 @@ enum shuffle_kind { SHUFFLE_GLOBAL, SHUFFLE_SHARD };
 enum norm_kind { NORM_NONE, NORM_BATCH, NORM_BATCH_SYNC };
 enum activation_kind { ACTIVATION_NONE, ACTIVATION_RELU };
 enum init_kind { INIT_XAVIER_NORMAL, INIT_KAIMING_NORMAL, INIT_FAN_IN_UNIFORM };
-enum precision_kind { PRECISION_AUTO, PRECISION_F32, PRECISION_F64 };
+enum precision_kind { PRECISION_AUTO, PRECISION_F32, PRECISION_F64, PRECISION_BF16 };
 enum logit_dtype { LOGITS_F16 };
 enum logit_weights { WEIGHTS_RAW, WEIGHTS_EMA };
 

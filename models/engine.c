@@ -4,12 +4,19 @@
 
 #include "base/error.h"
 #include "models/engine_ops.h"
+#include "models/plugin.h"
 
 #ifdef RETORT_HAVE_CPU_ENGINE
-#define DEVICES "cpu, reference"
+#define DEVICES "cpu, cuda, reference"
 #else
-#define DEVICES "reference"
+#define DEVICES "cuda, reference"
 #endif
+
+// Engines that are libraries of their own. The software GPU is test equipment: the CUDA engine's
+// own files over a runtime for the CPU.
+static const struct plugin {
+    const char *device, *library;
+} PLUGINS[] = {{"cuda", "libretort_cuda.so"}, {"softgpu", "libretort_softgpu.so"}};
 
 int engine_open(struct engine **out, const struct engine_options *options)
 {
@@ -20,6 +27,9 @@ int engine_open(struct engine **out, const struct engine_options *options)
     if (strcmp(options->device, "cpu") == 0)
         return cpu_open(out, options);
 #endif
+    for (size_t i = 0; i < sizeof(PLUGINS) / sizeof(PLUGINS[0]); i++)
+        if (strcmp(options->device, PLUGINS[i].device) == 0)
+            return plugin_open(out, options, PLUGINS[i].library);
     return FAIL(RETORT_USAGE, "this build has no device \"%s\"; it has " DEVICES, options->device);
 }
 
@@ -44,6 +54,11 @@ const char *engine_name(const struct engine *e)
 const char *engine_describe(const struct engine *e)
 {
     return e->ops->describe(e);
+}
+
+void *engine_stream(struct engine *e)
+{
+    return e->ops->stream != NULL ? e->ops->stream(e) : NULL;
 }
 
 void *engine_alloc(struct engine *e, size_t bytes)

@@ -25,7 +25,7 @@ struct network; // opaque: one graph on one engine, with its buffers
 struct input;   // opaque: a batch of augmented, normalised pictures; networks may share one
 
 struct engine_options {
-    const char *device; // "reference", "cpu"
+    const char *device; // "reference", "cpu", "cuda"
     int threads;        // of this rank
     int local_rank;     // picks a GPU
     int64_t precision;  // enum precision_kind, resolved
@@ -47,6 +47,9 @@ enum real_type engine_real(const struct engine *e);
 const char *engine_name(const struct engine *e);
 // "AMD EPYC (2 threads, oneDNN 2.6.3, avx512_core)": stored with results. Borrowed.
 const char *engine_describe(const struct engine *e);
+// The engine's queue where it is a CUDA stream (cudaStream_t): others may queue work on it; else
+// NULL. Borrowed.
+void *engine_stream(struct engine *e);
 // Zero-filled, 64-byte aligned; NULL with a message when there is none.
 void *engine_alloc(struct engine *e, size_t bytes);
 void engine_free(struct engine *e, void *p);

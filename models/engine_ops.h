@@ -8,11 +8,12 @@
 #include "models/engine.h"
 
 struct engine_ops {
-    const char *name; // "reference", "cpu"
+    const char *name; // "reference", "cpu", "cuda"
 
     void (*close)(struct engine *e);
     enum real_type (*real)(const struct engine *e);
     const char *(*describe)(const struct engine *e);
+    void *(*stream)(struct engine *e); // NULL: it has none
     void *(*alloc)(struct engine *e, size_t bytes);
     void (*free)(struct engine *e, void *p);
     int (*upload)(struct engine *e, void *to, const void *from, size_t bytes);
