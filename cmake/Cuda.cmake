@@ -11,6 +11,11 @@ if(NOT RETORT_CUDA)
   message(STATUS "CUDA: not wanted (RETORT_CUDA=OFF)")
   return()
 endif()
+# The engine's tests run on the software GPU, which leaves no room for sanitizers (see below).
+if(RETORT_SANITIZE AND RETORT_CUDA STREQUAL AUTO)
+  message(STATUS "CUDA: not built with sanitizers")
+  return()
+endif()
 
 include(CheckLanguage)
 find_package(CUDAToolkit 12.4 QUIET)

@@ -1,0 +1,92 @@
+#pragma once
+// The CUDA engine: what its files share.
+//
+// One engine is one GPU with one stream: every call queues work there and returns, but downloads.
+// Arenas, logits and losses are f32 and f64 as on the CPU; activations, packed weights and their
+// gradients have the engine's `type` (f32 or bf16), channels innermost (NHWC), padded with zeros
+// to a multiple of 8, in memory only. Master weights are the arena's.
+
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+
+#include "base/error.h"
+#include "models/cuda/kernels/loss.h"
+#include "models/engine_ops.h"
+
+#define TRY_CUDA(call)                                                                             \
+    do {                                                                                           \
+        cudaError_t status_ = (call);                                                              \
+        TRY_ELSE(status_ == cudaSuccess,                                                           \
+                 status_ == cudaErrorMemoryAllocation ? RETORT_MEMORY : RETORT_FAILED,             \
+                 "CUDA: %s: %s", #call, cudaGetErrorString(status_));                              \
+    } while (0)
+
+struct update_piece;
+
+// Faults that kernels find in their input, in device memory: looked at whenever the host waits.
+struct cuda_faults {
+    struct label_fault label;
+    int32_t not_finite; // of all_finite
+};
+
+struct cuda_engine {
+    struct engine base;
+    cudaStream_t stream; // owned
+    cudnnHandle_t dnn;   // owned; on the stream
+    enum element_type type;
+    bool deterministic;              // no algorithm whose bits differ from run to run
+    bool eager;                      // no CUDA graphs
+    struct cuda_faults *faults;      // owned, device
+    struct cuda_faults *faults_seen; // owned, pinned
+    // The arena's pieces for update, of the last graph asked for.
+    const struct graph *pieces_of;
+    struct update_piece *pieces; // owned, device
+    size_t piece_count;
+    char description[384];
+};
+static inline struct cuda_engine *cuda_engine_of(const struct engine *e)
+{
+    return (struct cuda_engine *)(uintptr_t)e;
+}
+
+// ---- engine.c
+// What the plug-in is opened for.
+int cuda_open(struct engine **out, const struct engine_options *options);
+// Zero-filled device memory into *(void **)out, which is NULL when there is none (RETORT_MEMORY).
+// cudaFree frees.
+int cuda_memory(struct cuda_engine *e, size_t bytes, void *out);
+// Waits for all that is queued, and reports what kernels found wrong.
+int cuda_wait(struct cuda_engine *e);
+
+// ---- values.c
+int cuda_from_f32(struct engine *e, void *to, const float *from, size_t count);
+int cuda_to_f32(struct engine *e, float *to, const void *from, size_t count);
+int cuda_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
+int cuda_zero(struct engine *e, void *p, size_t bytes);
+int cuda_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
+                const struct optimizer_spec *spec, const struct step_scalars *scalars);
+int cuda_all_finite(struct engine *e, const void *values, size_t count, bool *finite);
+
+// ---- input.c
+struct cuda_input {
+    struct input base;
+    struct cuda_engine *engine; // borrowed
+    struct picture_format format;
+    int max_count, count;  // count: of the last load
+    void *values;          // owned; [max_count, height, width, 8], zeros behind `count`
+    float *table;          // owned; [3, 256]: pixel value -> normalised value
+    uint8_t *augmented;    // owned; [max_count, height, width, 3]; NULL until digests are asked for
+    uint8_t *staged;       // owned; the same of pictures that lie in host memory; NULL until then
+    int64_t *samples;      // owned; [2, max_count]: slots, sample ids
+    int64_t *samples_host; // owned; the same on the host
+};
+static inline const struct cuda_input *cuda_input_of(const struct input *in)
+{
+    return (const struct cuda_input *)in;
+}
+int cuda_input_create(struct input **out, struct engine *e, const struct picture_format *format,
+                      int max_count);
+void cuda_input_destroy(struct input *in);
+size_t cuda_input_memory(const struct input *in);
+int cuda_input_load(struct input *in, const struct picture_batch *batch, uint64_t *digests);
+int cuda_input_load_values(struct input *in, const double *values, int count);

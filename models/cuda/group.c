@@ -1,0 +1,311 @@
+// One network, or a group of them side by side, led through its layers.
+//
+// All networks have come to a synchronised layer before any goes through it. A network alone is
+// captured and replayed whole; a group runs plainly, for its sums leave the engine.
+
+#include <stdlib.h>
+
+#include "models/cuda/network.h"
+
+struct cuda_group {
+    struct network_group base;
+    struct cuda_network **networks; // owned, [count]; of them the first is borrowed
+    double **sums;                  // owned, [count]: the networks' own
+    int count;
+    struct batch_sum whole;
+};
+
+static struct cuda_group *group_of(const struct network_group *g)
+{
+    return (struct cuda_group *)(uintptr_t)g;
+}
+
+// ---- forward
+
+// Checks that the input fits the network and sets what every forward begins with.
+static int forward_begin(struct cuda_network *n, const struct input *in, enum forward_mode mode,
+                         bool grouped)
+{
+    const struct cuda_input *pictures = cuda_input_of(in);
+    const struct node *first = &n->graph->nodes[0];
+    if (first->channels != 3 || first->height != pictures->format.height ||
+        first->width != pictures->format.width)
+        return FAIL(RETORT_FAILED, "%s takes pictures of %d x %d x %d and was given 3 x %d x %d",
+                    n->graph->arch, first->channels, first->height, first->width,
+                    pictures->format.height, pictures->format.width);
+    if (pictures->count > n->max_batch || pictures->max_count < n->max_batch)
+        return FAIL(RETORT_FAILED,
+                    "%s takes at most %d samples, from a batch with room for as many, and was "
+                    "given %d of %d",
+                    n->graph->arch, n->max_batch, pictures->count, pictures->max_count);
+    CHECK(mode == FORWARD_EVAL || n->training);
+    CHECK(n->first->arena != NULL);
+    n->input = pictures;
+    n->count = pictures->count;
+    n->mode = mode;
+    n->grouped = grouped;
+    n->has_loss = false;
+    return RETORT_OK;
+}
+
+static int run_forward(struct cuda_network *n, void *context)
+{
+    int rc = RETORT_OK;
+    (void)context;
+    for (int i = 0; i < n->layer_count; i++)
+        TRY(n->layers[i].ops->forward(n, &n->layers[i]));
+fail:
+    return rc;
+}
+
+int cuda_network_forward(struct network *base, const struct input *in, enum forward_mode mode)
+{
+    static const char PART[] = "forward";
+    struct cuda_network *n = cuda_network_of(base);
+    int rc = RETORT_OK;
+    TRY(forward_begin(n, in, mode, false));
+    const void *const key[4] = {PART, n->input->values, n->first->arena, (void *)(uintptr_t)mode};
+    if (n->count > 0)
+        TRY(cuda_replay(n, key, run_forward, NULL));
+fail:
+    return rc;
+}
+
+// ---- backward
+
+static int report_ready(const struct ready_callback *on_ready, int microbatch, size_t begin,
+                        size_t end)
+{
+    return on_ready != NULL && end > begin
+               ? on_ready->ready(on_ready->context, microbatch, begin, end)
+               : RETORT_OK;
+}
+
+static int zero_range(const struct cuda_network *n, float *gradients, size_t begin, size_t end)
+{
+    return n->base.ops->zero(&n->engine->base, gradients + begin, (end - begin) * sizeof(float));
+}
+
+struct backward {
+    float *gradients;
+    const struct step_scalars *scalars;
+};
+
+static int check_backward(const struct cuda_network *n)
+{
+    if (!n->training || n->mode != FORWARD_TRAIN || !n->has_loss)
+        return FAIL(RETORT_FAILED, "%s: backward needs a training forward and a loss before it",
+                    n->graph->arch);
+    return RETORT_OK;
+}
+
+// The statistics' range of the gradients.
+static int report_statistics(struct cuda_network *n, const struct backward *b)
+{
+    int rc = RETORT_OK;
+    if (n->count == 0)
+        return zero_range(n, b->gradients, n->graph->trainable, n->graph->total);
+    for (int i = 0; i < n->layer_count; i++)
+        if (n->layers[i].ops == &CUDA_NORM_LAYER)
+            TRY(cuda_norm_report(n, &n->layers[i], b->scalars, b->gradients));
+fail:
+    return rc;
+}
+
+// Where the layer's parameters begin; `ready` when it has none: they are in layer order.
+static size_t layer_begin(const struct cuda_network *n, int layer, size_t ready)
+{
+    int weight = n->layers[layer].node->weight;
+    return weight >= 0 ? n->graph->params[weight].offset : ready;
+}
+
+static int run_backward(struct cuda_network *n, void *context)
+{
+    const struct backward *b = context;
+    int rc = RETORT_OK;
+    TRY(report_statistics(n, b));
+    for (int i = n->layer_count - 1; i >= 0; i--)
+        TRY(n->layers[i].ops->backward(n, &n->layers[i], b->gradients));
+fail:
+    return rc;
+}
+
+// All is queued: what is ready is told in the order in which it comes.
+static int report_all(const struct cuda_network *n, const struct ready_callback *on_ready)
+{
+    size_t ready = n->graph->trainable;
+    int rc = RETORT_OK;
+    TRY(report_ready(on_ready, 0, ready, n->graph->total));
+    for (int i = n->layer_count - 1; i >= 0; i--) {
+        size_t begin = layer_begin(n, i, ready);
+        TRY(report_ready(on_ready, 0, begin, ready));
+        ready = begin;
+    }
+fail:
+    return rc;
+}
+
+int cuda_network_backward(struct network *base, void *gradients, const struct step_scalars *scalars,
+                          const struct ready_callback *on_ready)
+{
+    static const char PART[] = "backward";
+    struct cuda_network *n = cuda_network_of(base);
+    struct backward b = {gradients, scalars};
+    int rc = RETORT_OK;
+    TRY(check_backward(n));
+    const void *const key[4] = {PART, n->input->values, gradients, scalars};
+    if (n->count > 0)
+        TRY(cuda_replay(n, key, run_backward, &b));
+    else
+        TRY(zero_range(n, gradients, 0, n->graph->total));
+    TRY(report_all(n, on_ready));
+fail:
+    return rc;
+}
+
+// ---- a group
+
+// Brings the sums of a synchronised layer over the whole batch to all networks.
+static int synchronise(const struct cuda_group *g, int layer, enum cuda_pass pass,
+                       void *const *gradients)
+{
+    size_t count = 0;
+    int rc = RETORT_OK;
+    const struct node *node = g->networks[0]->layers[layer].node;
+    if (node->kind != NODE_BATCHNORM || !node->synced)
+        return rc;
+    for (int k = 0; k < g->count; k++)
+        TRY(cuda_norm_sums(g->networks[k], &g->networks[k]->layers[layer], pass,
+                           gradients != NULL ? gradients[k] : NULL, &count));
+    TRY(g->whole.sum(g->whole.context, g->sums, g->count, count));
+    for (int k = 0; k < g->count; k++)
+        TRY(cuda_norm_totals(g->networks[k], &g->networks[k]->layers[layer], pass, g->sums[0]));
+fail:
+    return rc;
+}
+
+int cuda_group_forward(struct network_group *base, const struct input *const *inputs)
+{
+    const struct cuda_group *g = group_of(base);
+    int rc = RETORT_OK;
+    for (int k = 0; k < g->count; k++)
+        TRY(forward_begin(g->networks[k], inputs[k], FORWARD_TRAIN, true));
+    for (int i = 0; i < g->networks[0]->layer_count; i++) {
+        TRY(synchronise(g, i, CUDA_FORWARD, NULL));
+        for (int k = 0; k < g->count; k++) {
+            struct cuda_network *n = g->networks[k];
+            if (n->count > 0)
+                TRY(n->layers[i].ops->forward(n, &n->layers[i]));
+        }
+    }
+fail:
+    return rc;
+}
+
+// The layer's parameters are [begin, end).
+static int backward_layer(const struct cuda_group *g, int layer, void *const *gradients,
+                          size_t begin, size_t end, const struct ready_callback *on_ready)
+{
+    int rc = RETORT_OK;
+    TRY(synchronise(g, layer, CUDA_BACKWARD, gradients));
+    for (int k = 0; k < g->count; k++) {
+        struct cuda_network *n = g->networks[k];
+        if (n->count > 0)
+            TRY(n->layers[layer].ops->backward(n, &n->layers[layer], gradients[k]));
+        else if (end > begin)
+            TRY(zero_range(n, gradients[k], begin, end));
+        TRY(report_ready(on_ready, k, begin, end));
+    }
+fail:
+    return rc;
+}
+
+int cuda_group_backward(struct network_group *base, void *const *gradients,
+                        const struct step_scalars *scalars, const struct ready_callback *on_ready)
+{
+    const struct cuda_group *g = group_of(base);
+    const struct graph *graph = g->networks[0]->graph;
+    size_t ready = graph->trainable;
+    int rc = RETORT_OK;
+    for (int k = 0; k < g->count; k++) {
+        struct backward b = {gradients[k], scalars};
+        TRY(check_backward(g->networks[k]));
+        TRY(report_statistics(g->networks[k], &b));
+        TRY(report_ready(on_ready, k, ready, graph->total));
+    }
+    for (int i = g->networks[0]->layer_count - 1; i >= 0; i--) {
+        size_t begin = layer_begin(g->networks[0], i, ready);
+        TRY(backward_layer(g, i, gradients, begin, ready, on_ready));
+        ready = begin;
+    }
+fail:
+    return rc;
+}
+
+// ---- life
+
+static int add_member(struct cuda_group *g)
+{
+    struct cuda_network *first = g->networks[0];
+    struct network_options options = {.max_batch = first->max_batch, .training = true};
+    struct network *n;
+    int rc = RETORT_OK;
+    TRY(cuda_network_create(&n, &first->engine->base, first->graph, &options, &first->base));
+    g->networks[g->count] = cuda_network_of(n);
+    g->sums[g->count] = cuda_network_of(n)->sums;
+    g->count++;
+fail:
+    return rc;
+}
+
+int cuda_group_create(struct network_group **out, struct network *first, int count,
+                      const struct batch_sum *whole)
+{
+    int rc = RETORT_OK;
+    struct cuda_group *g = calloc(1, sizeof(*g));
+    CHECK(count > 0 && cuda_network_of(first)->training);
+    TRY_ELSE(g != NULL, RETORT_MEMORY, "no memory for %d micro-batches side by side", count);
+    g->base.ops = first->ops;
+    g->whole = *whole;
+    g->networks = calloc((size_t)count, sizeof(struct cuda_network *));
+    g->sums = calloc((size_t)count, sizeof(double *));
+    TRY_ELSE(g->networks != NULL && g->sums != NULL, RETORT_MEMORY,
+             "no memory for %d micro-batches side by side", count);
+    g->networks[0] = cuda_network_of(first);
+    g->sums[0] = g->networks[0]->sums;
+    g->count = 1;
+    while (g->count < count)
+        TRY(add_member(g));
+    *out = &g->base;
+    return RETORT_OK;
+fail:
+    if (g != NULL)
+        cuda_group_destroy(&g->base);
+    return rc;
+}
+
+void cuda_group_destroy(struct network_group *base)
+{
+    struct cuda_group *g = group_of(base);
+    for (int k = 1; k < g->count; k++)
+        cuda_network_destroy(&g->networks[k]->base);
+    free(g->networks);
+    free(g->sums);
+    free(g);
+}
+
+struct network *cuda_group_member(const struct network_group *base, int k)
+{
+    const struct cuda_group *g = group_of(base);
+    CHECK(k >= 0 && k < g->count);
+    return &g->networks[k]->base;
+}
+
+size_t cuda_group_memory(const struct network_group *base)
+{
+    const struct cuda_group *g = group_of(base);
+    size_t bytes = 0;
+    for (int k = 0; k < g->count; k++)
+        bytes += cuda_network_memory(&g->networks[k]->base);
+    return bytes;
+}

@@ -1,0 +1,226 @@
+// A batch of pictures in the engine's layout.
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "models/cuda/cuda.h"
+#include "models/cuda/kernels/augment.h"
+
+enum { RGB = 3, LEVELS = 256 };
+
+static struct cuda_input *input_of(struct input *in)
+{
+    return (struct cuda_input *)in;
+}
+
+static size_t picture_pixels(const struct cuda_input *in)
+{
+    return (size_t)in->format.height * in->format.width;
+}
+
+static size_t values_bytes(const struct cuda_input *in)
+{
+    return (size_t)in->max_count * picture_pixels(in) * CHANNEL_UNIT *
+           element_bytes(in->engine->type);
+}
+
+static size_t pixels_bytes(const struct cuda_input *in)
+{
+    return (size_t)in->max_count * picture_pixels(in) * RGB;
+}
+
+// table[channel][pixel] = (pixel / 255 - mean) / deviation, made in double, as the host engines'.
+static int table_upload(struct cuda_input *in)
+{
+    float table[RGB][LEVELS];
+    for (int c = 0; c < RGB; c++)
+        for (int v = 0; v < LEVELS; v++)
+            table[c][v] = (float)((v / 255.0 - in->format.mean[c]) / in->format.deviation[c]);
+    return in->base.ops->upload(&in->engine->base, in->table, table, sizeof(table));
+}
+
+static int buffers_create(struct cuda_input *in)
+{
+    struct cuda_engine *e = in->engine;
+    size_t samples = 2 * (size_t)in->max_count * sizeof(int64_t);
+    int rc = RETORT_OK;
+    in->samples_host = calloc(1, samples);
+    TRY_ELSE(in->samples_host != NULL, RETORT_MEMORY,
+             "no memory for a batch of %d pictures of %d x %d", in->max_count, in->format.height,
+             in->format.width);
+    TRY(cuda_memory(e, values_bytes(in), &in->values));
+    TRY(cuda_memory(e, RGB * LEVELS * sizeof(float), &in->table));
+    TRY(cuda_memory(e, samples, &in->samples));
+    TRY(table_upload(in));
+fail:
+    return rc;
+}
+
+int cuda_input_create(struct input **out, struct engine *e, const struct picture_format *format,
+                      int max_count)
+{
+    int rc = RETORT_OK;
+    struct cuda_input *in = calloc(1, sizeof(*in));
+    TRY_ELSE(in != NULL, RETORT_MEMORY, "no memory for a batch of pictures");
+    in->base.ops = e->ops;
+    in->engine = cuda_engine_of(e);
+    in->format = *format;
+    in->max_count = max_count;
+    CHECK(format->height > 0 && format->width > 0 && max_count > 0);
+    for (int c = 0; c < RGB; c++)
+        TRY_ELSE(format->deviation[c] > 0.0, RETORT_INPUT,
+                 "channel %d of the data set has deviation %g, so that it cannot be normalised; "
+                 "are all its pictures one colour?",
+                 c, format->deviation[c]);
+    TRY(buffers_create(in));
+    *out = &in->base;
+    return RETORT_OK;
+fail:
+    if (in != NULL)
+        cuda_input_destroy(&in->base);
+    return rc;
+}
+
+void cuda_input_destroy(struct input *base)
+{
+    struct cuda_input *in = input_of(base);
+    (void)cudaFree(in->values);
+    (void)cudaFree(in->table);
+    (void)cudaFree(in->augmented);
+    (void)cudaFree(in->staged);
+    (void)cudaFree(in->samples);
+    free(in->samples_host);
+    free(in);
+}
+
+size_t cuda_input_memory(const struct input *base)
+{
+    const struct cuda_input *in = cuda_input_of(base);
+    size_t staged = (in->augmented != NULL ? 1 : 0) + (in->staged != NULL ? 1 : 0);
+    return values_bytes(in) + RGB * LEVELS * sizeof(float) + staged * pixels_bytes(in) +
+           2 * (size_t)in->max_count * sizeof(int64_t);
+}
+
+// ---- loading
+
+static bool on_device(const void *p)
+{
+    struct cudaPointerAttributes a;
+    bool there = cudaPointerGetAttributes(&a, p) == cudaSuccess &&
+                 (a.type == cudaMemoryTypeDevice || a.type == cudaMemoryTypeManaged);
+    (void)cudaGetLastError(); // older runtimes call host memory an error
+    return there;
+}
+
+static int reserve(struct cuda_input *in, uint8_t **buffer)
+{
+    return *buffer != NULL ? RETORT_OK : cuda_memory(in->engine, pixels_bytes(in), buffer);
+}
+
+// Pictures in host memory travel batch by batch; slots are then places in the batch.
+static int stage_pictures(struct cuda_input *in, const struct picture_batch *batch)
+{
+    size_t bytes = picture_pixels(in) * RGB;
+    uint8_t *together = NULL;
+    int rc = RETORT_OK;
+    TRY(reserve(in, &in->staged));
+    together = malloc((size_t)batch->count * bytes + 1);
+    TRY_ELSE(together != NULL, RETORT_MEMORY, "no memory for %d pictures", batch->count);
+    for (int i = 0; i < batch->count; i++) {
+        memcpy(together + (size_t)i * bytes, batch->pixels + (size_t)batch->slot[i] * bytes, bytes);
+        in->samples_host[i] = i;
+    }
+    TRY(in->base.ops->upload(&in->engine->base, in->staged, together,
+                             (size_t)batch->count * bytes));
+fail:
+    free(together);
+    return rc;
+}
+
+static int upload_samples(struct cuda_input *in, const struct picture_batch *batch, bool staged)
+{
+    size_t bytes = (size_t)batch->count * sizeof(int64_t);
+    if (batch->count == 0)
+        return RETORT_OK;
+    if (!staged)
+        memcpy(in->samples_host, batch->slot, bytes);
+    memcpy(in->samples_host + in->max_count, batch->sample_id, bytes);
+    return in->base.ops->upload(&in->engine->base, in->samples, in->samples_host,
+                                2 * (size_t)in->max_count * sizeof(int64_t));
+}
+
+static int take_digests(struct cuda_input *in, int count, uint64_t *digests)
+{
+    size_t bytes = picture_pixels(in) * RGB;
+    uint8_t *pixels = malloc((size_t)count * bytes + 1);
+    int rc = RETORT_OK;
+    TRY_ELSE(pixels != NULL, RETORT_MEMORY, "no memory for %d pictures", count);
+    TRY(in->base.ops->download(&in->engine->base, pixels, in->augmented, (size_t)count * bytes));
+    for (int i = 0; i < count; i++)
+        digests[i] = XXH3_64bits(pixels + (size_t)i * bytes, bytes);
+fail:
+    free(pixels);
+    return rc;
+}
+
+int cuda_input_load(struct input *base, const struct picture_batch *batch, uint64_t *digests)
+{
+    struct cuda_input *in = input_of(base);
+    int height = in->format.height, width = in->format.width, rc = RETORT_OK;
+    CHECK(batch->count >= 0 && batch->count <= in->max_count);
+    if (batch->augment == AUGMENT_CROP_FLIP &&
+        (height <= AUGMENT_PADDING || width <= AUGMENT_PADDING))
+        return FAIL(RETORT_USAGE,
+                    "pictures of %d x %d are too small for crop_flip, which reflects %d pixels; "
+                    "use data.augment: none",
+                    height, width, AUGMENT_PADDING);
+    bool staged = batch->count > 0 && !on_device(batch->pixels);
+    if (staged)
+        TRY(stage_pictures(in, batch));
+    TRY(upload_samples(in, batch, staged));
+    if (digests != NULL)
+        TRY(reserve(in, &in->augmented));
+    struct augment_job job = {.pixels = staged ? in->staged : batch->pixels,
+                              .slot = in->samples,
+                              .sample_id = in->samples + in->max_count,
+                              .table = in->table,
+                              .values = in->values,
+                              .augmented = digests != NULL ? in->augmented : NULL,
+                              .count = batch->count,
+                              .rows = in->max_count,
+                              .height = height,
+                              .width = width,
+                              .kind = batch->augment,
+                              .seed = batch->seed,
+                              .domain = batch->domain,
+                              .view = batch->view};
+    TRY_CUDA(augment_launch(&job, in->engine->type, in->engine->stream));
+    in->count = batch->count;
+    if (digests != NULL)
+        TRY(take_digests(in, batch->count, digests));
+fail:
+    return rc;
+}
+
+int cuda_input_load_values(struct input *base, const double *values, int count)
+{
+    struct cuda_input *in = input_of(base);
+    struct cuda_engine *e = in->engine;
+    size_t total = (size_t)count * picture_pixels(in) * RGB;
+    float *narrow = malloc((total + 1) * sizeof(*narrow)), *device = NULL;
+    int rc = RETORT_OK;
+    CHECK(count >= 0 && count <= in->max_count);
+    TRY_ELSE(narrow != NULL, RETORT_MEMORY, "no memory for %d pictures", count);
+    TRY(cuda_memory(e, (total + 1) * sizeof(*device), &device));
+    for (size_t i = 0; i < total; i++)
+        narrow[i] = (float)values[i];
+    TRY(in->base.ops->upload(&e->base, device, narrow, total * sizeof(*device)));
+    TRY_CUDA(pictures_launch(in->values, device, count, in->max_count, in->format.height,
+                             in->format.width, e->type, e->stream));
+    in->count = count;
+fail:
+    free(narrow);
+    (void)cudaFree(device);
+    return rc;
+}

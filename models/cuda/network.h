@@ -1,0 +1,198 @@
+#pragma once
+// A network on the CUDA engine: a chain of layers over buffers made once.
+//
+// Nodes of the graph become layers; a ReLU joins the convolution, linear layer or BatchNorm before
+// it. All work is laid out for max_batch samples: a smaller batch is padded with samples whose
+// pictures and gradients are zeros, so that one plan a layer does, and its bits don't depend on
+// what batches came before. The networks of a group share weights, plans and workspaces: they are
+// their first's.
+
+#include "models/cuda/cuda.h"
+#include "models/cuda/dnn.h"
+#include "models/cuda/kernels/norm.h"
+#include "models/cuda/kernels/pack.h"
+
+struct cuda_shape { // of one sample
+    int channels, height, width;
+};
+static inline size_t cuda_shape_elements(const struct cuda_shape *s) // in memory
+{
+    return (size_t)channels_padded(s->channels) * s->height * s->width;
+}
+
+// ---- what a layer multiplies by its weights
+
+enum direction { TO_OUTPUT, TO_INPUT, TO_WEIGHTS, DIRECTIONS };
+struct product {
+    struct dnn_product shape[DIRECTIONS];
+    struct dnn_offer offer[DIRECTIONS]; // what was chosen
+    struct dnn_plan plan[DIRECTIONS];   // owned
+    struct filter filter;
+    enum element_type gradient_type; // of the weights' packed gradient
+};
+
+// ---- layers
+
+enum cuda_pass { CUDA_FORWARD, CUDA_BACKWARD };
+struct cuda_network;
+struct cuda_layer;
+struct cuda_layer_ops {
+    int (*forward)(struct cuda_network *n, struct cuda_layer *l);
+    // Reads dy, fills dx unless it is NULL, and the layer's ranges of `gradients` (=).
+    int (*backward)(struct cuda_network *n, struct cuda_layer *l, float *gradients);
+    // dx may be dy; y may be x when nothing is kept for backward.
+    bool in_place;
+};
+extern const struct cuda_layer_ops CUDA_PRODUCT_LAYER, CUDA_NORM_LAYER, CUDA_RELU_LAYER,
+    CUDA_POOL_LAYER;
+
+struct cuda_layer {
+    const struct cuda_layer_ops *ops;
+    const struct node *node; // borrowed
+    bool relu;               // fused
+    bool last;               // its output is the logits, f32
+    struct cuda_shape in, out;
+    // Of the network's buffers, [max_batch] samples each. x of the first layer is NULL: it reads
+    // the pictures.
+    void *x, *y, *dx, *dy;
+    struct product *product;           // the first network's
+    struct dnn_call calls[DIRECTIONS]; // owned
+    struct norm_state norm;
+};
+
+// Work that has been captured once and is replayed while its addresses stay.
+struct replay {
+    const void *key[4];
+    int64_t count;
+    int runs;              // so far; the second is captured
+    cudaGraphExec_t graph; // owned; NULL: not yet
+};
+enum { REPLAYS = 8 };
+
+struct cuda_network {
+    struct network base;
+    struct cuda_engine *engine; // borrowed
+    struct cuda_network *first; // of the group, or this one
+    const struct graph *graph;  // borrowed
+    bool training, grouped;     // grouped: a group's forward is under way
+    int max_batch, count;       // count: of the last forward
+    enum forward_mode mode;     // of the last forward
+    bool has_loss;
+    struct cuda_layer *layers; // owned
+    int layer_count;
+    void **blocks; // owned device memory, freed together
+    int block_count;
+    size_t memory_bytes;
+    const struct cuda_input *input; // borrowed: of the last forward
+    float *logits;                  // [max_batch, classes]
+    void *logit_gradients;          // [max_batch, padded classes]
+    int64_t *sample_id;             // [max_batch]
+    double *row_sums;               // [max_batch, LOSS_SUMS]
+    float *partials;                // partial sums of any layer's columns
+    double *sums;                   // [2 most channels + 1]: what a group adds up
+    struct replay replays[REPLAYS]; // owned
+    int next_replay;
+    // Of the first network only, from here on.
+    const float *arena;       // borrowed: the last network_set_weights
+    struct product *products; // owned
+    int product_count;
+    void *packed;              // every product's weights
+    struct filter *filters;    // device
+    struct pack_piece *pieces; // device
+    size_t piece_count;
+    void *weight_gradient; // one product's, packed
+    void *workspace;
+    size_t workspace_bytes;
+};
+static inline struct cuda_network *cuda_network_of(const struct network *n)
+{
+    return (struct cuda_network *)(uintptr_t)n;
+}
+
+// ---- network.c
+int cuda_network_create(struct network **out, struct engine *e, const struct graph *g,
+                        const struct network_options *options, struct network *weights_of);
+void cuda_network_destroy(struct network *n);
+size_t cuda_network_memory(const struct network *n);
+int cuda_network_set_weights(struct network *n, const void *arena);
+void *cuda_network_logits(struct network *n);
+int cuda_network_logits_f16(struct network *n, uint16_t *out);
+// Zero-filled device memory that lives as long as the network.
+int cuda_network_alloc(struct cuda_network *n, size_t bytes, void *out);
+// Where the arena's parameter `index` begins; NULL: there is none.
+const float *cuda_weights(const struct cuda_network *n, int index);
+float *cuda_gradients(const struct cuda_network *n, float *gradients, int index);
+// The layer's pixels as rows, of the samples that count.
+struct columns cuda_columns(const struct cuda_network *n, const struct cuda_layer *l);
+static inline void *cuda_layer_input(const struct cuda_network *n, const struct cuda_layer *l)
+{
+    return l->x != NULL ? l->x : n->input->values;
+}
+
+// ---- layer.c
+// The layers of the graph; RETORT_USAGE for what this engine cannot do.
+int cuda_layers_create(struct cuda_network *n);
+// Their buffers.
+int cuda_layers_plan_memory(struct cuda_network *n);
+
+// ---- product.c
+// What cuDNN is asked for in each direction; needs no GPU.
+void cuda_product_shapes(struct product *p, const struct cuda_network *n,
+                         const struct cuda_layer *l);
+// Shapes and filters of all products; memory for their weights.
+int cuda_products_create(struct cuda_network *n);
+void cuda_products_destroy(struct cuda_network *n);
+bool cuda_product_has(const struct cuda_network *n, const struct cuda_layer *l,
+                      enum direction direction);
+// Queues one direction of the layer's product.
+int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum direction direction);
+
+// ---- plan.c: "batch 50 bf16;conv1 out=22:17.3,18.0 weights=40;…"
+// Fills every product's plans from the text, or by timing when it is NULL.
+int cuda_plan_apply(struct cuda_network *n, const char *text);
+int cuda_network_plan(const struct network *n, char **out);
+
+// ---- choose.c
+// Whether plans of an engine with these numerical notes, with this workspace, may be taken.
+bool cuda_engine_allowed(const struct cuda_engine *e, uint32_t notes);
+bool cuda_workspace_allowed(int64_t bytes);
+// The fastest plan of one direction, by timing, or (timed = false) the first that does.
+int cuda_product_choose(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
+                        bool timed);
+// By the offer in product->offer; *accepted = false, without a message, when cuDNN refuses it.
+int cuda_product_follow(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
+                        bool *accepted);
+
+// ---- norm.c: what a synchronised BatchNorm asks of the whole batch
+// n->sums of this micro-batch; returns through *count how many they are.
+int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
+                   float *gradients, size_t *count);
+int cuda_norm_totals(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
+                     const double *totals);
+// Running statistics' ranges of the gradients.
+int cuda_norm_report(struct cuda_network *n, struct cuda_layer *l,
+                     const struct step_scalars *scalars, float *gradients);
+
+// ---- replay.c
+// Runs work(n, context), or what it did when it was called with these keys before.
+int cuda_replay(struct cuda_network *n, const void *const key[4],
+                int (*work)(struct cuda_network *n, void *context), void *context);
+void cuda_replays_free(struct cuda_network *n);
+
+// ---- loss.c
+int cuda_network_loss(struct network *n, const struct loss_targets *targets,
+                      const struct loss_spec *spec, const struct step_scalars *scalars,
+                      double *sums);
+
+// ---- group.c
+int cuda_network_forward(struct network *n, const struct input *in, enum forward_mode mode);
+int cuda_network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
+                          const struct ready_callback *on_ready);
+int cuda_group_create(struct network_group **out, struct network *first, int count,
+                      const struct batch_sum *whole);
+void cuda_group_destroy(struct network_group *g);
+struct network *cuda_group_member(const struct network_group *g, int k);
+size_t cuda_group_memory(const struct network_group *g);
+int cuda_group_forward(struct network_group *g, const struct input *const *inputs);
+int cuda_group_backward(struct network_group *g, void *const *gradients,
+                        const struct step_scalars *scalars, const struct ready_callback *on_ready);
