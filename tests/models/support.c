@@ -19,6 +19,11 @@ struct engine *host_only_engine(struct host_engine *e, enum real_type real, int 
     return &e->base;
 }
 
+size_t bench_bytes(const struct bench *b)
+{
+    return b->graph->total * real_bytes(engine_real(b->engine));
+}
+
 static bool is_wide(const struct bench *b)
 {
     return engine_real(b->engine) == REAL_F64;
@@ -58,18 +63,20 @@ void bench_random_pictures(struct bench *b, int count, uint64_t seed)
     free(values);
 }
 
-static struct engine_options device_options(const char *device, int threads)
+static struct engine_options device_options(const char *device, int threads, int64_t precision)
 {
     bool wide = strcmp(device, "reference") == 0;
     return (struct engine_options){.device = device,
                                    .threads = threads,
-                                   .precision = wide ? PRECISION_F64 : PRECISION_F32,
+                                   .precision = precision != 0 ? precision
+                                                : wide         ? PRECISION_F64
+                                                               : PRECISION_F32,
                                    .deterministic = true};
 }
 
 bool bench_has_device(const char *device)
 {
-    struct engine_options options = device_options(device, 1);
+    struct engine_options options = device_options(device, 1, 0);
     struct engine *e;
     int rc = engine_open(&e, &options);
     engine_close(&e);
@@ -79,7 +86,7 @@ bool bench_has_device(const char *device)
 void bench_open_on(struct bench *b, const struct bench_options *o, struct graph *graph, int count,
                    uint64_t seed)
 {
-    struct engine_options device = device_options(o->device, o->threads);
+    struct engine_options device = device_options(o->device, o->threads, o->precision);
     struct network_options options = {.max_batch = o->max_batch, .training = true, .plan = o->plan};
     struct picture_format format = {.height = graph->nodes[0].height,
                                     .width = graph->nodes[0].width,
@@ -89,9 +96,15 @@ void bench_open_on(struct bench *b, const struct bench_options *o, struct graph 
     assert_int_equal(engine_open(&b->engine, &device), 0);
     assert_int_equal(input_create(&b->input, b->engine, &format, o->max_batch), 0);
     assert_int_equal(network_create(&b->network, b->engine, graph, &options), 0);
-    size_t bytes = graph->total * real_bytes(engine_real(b->engine));
-    b->arena = engine_alloc(b->engine, bytes);
-    b->gradient_arena = engine_alloc(b->engine, bytes);
+    b->arena = engine_alloc(b->engine, bench_bytes(b));
+    b->gradient_arena = engine_alloc(b->engine, bench_bytes(b));
+    b->on_engine.labels = engine_alloc(b->engine, sizeof(b->labels));
+    b->on_engine.sums = engine_alloc(b->engine, sizeof(b->sums));
+    b->on_engine.scalars = engine_alloc(b->engine, sizeof(b->scalars));
+    b->on_engine.teacher =
+        engine_alloc(b->engine, TEST_MAX_BATCH * (size_t)graph->classes * sizeof(uint16_t));
+    assert_true(b->on_engine.labels && b->on_engine.sums && b->on_engine.scalars &&
+                b->on_engine.teacher);
     b->weights = calloc(graph->total, sizeof(double));
     b->gradients = calloc(graph->total, sizeof(double));
     b->narrow = calloc(graph->total, sizeof(float));
@@ -115,6 +128,10 @@ void bench_close(struct bench *b)
 {
     engine_free(b->engine, b->arena);
     engine_free(b->engine, b->gradient_arena);
+    engine_free(b->engine, b->on_engine.labels);
+    engine_free(b->engine, b->on_engine.sums);
+    engine_free(b->engine, b->on_engine.scalars);
+    engine_free(b->engine, b->on_engine.teacher);
     free(b->weights);
     free(b->gradients);
     free(b->narrow);
@@ -137,28 +154,71 @@ void bench_set_weights(struct bench *b)
     assert_int_equal(network_set_weights(b->network, b->arena), 0);
 }
 
+// Of the teacher's logits, which sample ids look up.
+static size_t rows_asked_for(const struct bench *b)
+{
+    int64_t rows = 0;
+    for (int i = 0; i < b->count; i++)
+        if (b->ids[i] >= rows)
+            rows = b->ids[i] + 1;
+    assert_true(rows <= TEST_MAX_BATCH);
+    return (size_t)rows;
+}
+
 double bench_loss(struct bench *b, enum forward_mode mode)
 {
+    struct engine *e = b->engine;
     struct loss_targets targets = {
-        .labels = b->labels, .teacher = b->teacher, .sample_id = b->ids, .count = b->count};
-    memset(b->sums, 0, sizeof(b->sums));
+        .labels = b->on_engine.labels, .sample_id = b->ids, .count = b->count};
+    if (b->teacher != NULL) {
+        targets.teacher = b->on_engine.teacher;
+        assert_int_equal(engine_upload(e, b->on_engine.teacher, b->teacher,
+                                       rows_asked_for(b) * b->graph->classes * sizeof(uint16_t)),
+                         0);
+    }
+    assert_int_equal(engine_upload(e, b->on_engine.labels, b->labels, sizeof(b->labels)), 0);
+    assert_int_equal(engine_upload(e, b->on_engine.scalars, &b->scalars, sizeof(b->scalars)), 0);
+    assert_int_equal(engine_zero(e, b->on_engine.sums, sizeof(b->sums)), 0);
     bench_set_weights(b);
     assert_int_equal(network_forward(b->network, b->input, mode), 0);
-    assert_int_equal(network_loss(b->network, &targets, &b->loss, &b->scalars, b->sums), 0);
+    assert_int_equal(
+        network_loss(b->network, &targets, &b->loss, b->on_engine.scalars, b->on_engine.sums), 0);
+    assert_int_equal(engine_download(e, b->sums, b->on_engine.sums, sizeof(b->sums)), 0);
     return b->sums[LOSS_TOTAL] * b->scalars.inverse_batch;
 }
 
 double bench_real(const struct bench *b, const void *values, size_t i)
 {
-    return is_wide(b) ? ((const double *)values)[i] : (double)((const float *)values)[i];
+    double wide;
+    float narrow;
+    if (is_wide(b)) {
+        assert_int_equal(
+            engine_download(b->engine, &wide, (const double *)values + i, sizeof(wide)), 0);
+        return wide;
+    }
+    assert_int_equal(engine_download(b->engine, &narrow, (const float *)values + i, sizeof(narrow)),
+                     0);
+    return (double)narrow;
+}
+
+void bench_take(const struct bench *b, double *to, const void *values, size_t count)
+{
+    assert_true(count <= b->graph->total);
+    if (is_wide(b)) {
+        assert_int_equal(engine_download(b->engine, to, values, count * sizeof(*to)), 0);
+        return;
+    }
+    assert_int_equal(engine_to_f32(b->engine, b->narrow, values, count), 0);
+    for (size_t i = 0; i < count; i++)
+        to[i] = (double)b->narrow[i];
 }
 
 double bench_step(struct bench *b)
 {
     double loss = bench_loss(b, FORWARD_TRAIN);
-    assert_int_equal(network_backward(b->network, b->gradient_arena, &b->scalars, NULL), 0);
-    for (size_t i = 0; i < b->graph->total; i++)
-        b->gradients[i] = bench_real(b, b->gradient_arena, i);
+    assert_int_equal(network_backward(b->network, b->gradient_arena, b->on_engine.scalars, NULL),
+                     0);
+    bench_take(b, b->gradients, b->gradient_arena, b->graph->total);
     return loss;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// What tests of models/ share: a network on any host engine with random weights, pictures and
+// What tests of models/ share: a network on any engine with random weights, pictures and
 // labels, its derivatives by finite differences, and how far two engines are apart.
 
 #include <setjmp.h>
@@ -24,6 +24,12 @@ struct bench {
     // gradients.
     double *weights, *gradients;
     float *narrow; // [graph->total] scratch
+    struct {       // the same, in engine memory: bench_loss takes them there
+        int32_t *labels;
+        uint16_t *teacher;
+        double *sums;
+        struct step_scalars *scalars;
+    } on_engine;
     double sums[LOSS_SUMS];
     int32_t labels[TEST_MAX_BATCH];
     int64_t ids[TEST_MAX_BATCH]; // 0, 1, 2, …
@@ -34,9 +40,10 @@ struct bench {
 };
 
 struct bench_options {
-    const char *device; // "reference", "cpu"
+    const char *device; // "reference", "cpu", "softgpu", "cuda"
     int threads, max_batch;
-    const char *plan; // NULL: the engine chooses
+    const char *plan;  // NULL: the engine chooses
+    int64_t precision; // 0: f64 on the reference engine, f32 elsewhere
 };
 
 // Takes the graph over. Weights by He et al. (a deep plain stack keeps its gradients), gamma, beta,
@@ -59,8 +66,11 @@ double bench_loss(struct bench *b, enum forward_mode mode);
 double bench_step(struct bench *b);
 // Logit i of the last forward.
 double bench_logit(const struct bench *b, size_t i);
-// Element i of engine memory.
+// Element i of engine memory; elements [0, count), count <= graph->total.
 double bench_real(const struct bench *b, const void *values, size_t i);
+void bench_take(const struct bench *b, double *to, const void *values, size_t count);
+// Of an arena.
+size_t bench_bytes(const struct bench *b);
 // Compares gradients with central differences: each parameter tensor along random directions and
 // in `singles` single elements.
 void bench_check_gradients(struct bench *b, int singles);

@@ -86,7 +86,8 @@ static struct graph *make_graph(const struct problem *p)
 static void open_problem(struct bench *b, const char *device, const struct problem *p,
                          const char *plan)
 {
-    const struct bench_options options = {device, p->threads, p->max_batch, plan};
+    const struct bench_options options = {
+        .device = device, .threads = p->threads, .max_batch = p->max_batch, .plan = plan};
     bench_open_on(b, &options, make_graph(p), p->max_batch, 3);
 }
 
@@ -301,7 +302,7 @@ static void test_ready_ranges(void **state)
     struct coverage c = {calloc(a.graph->total, sizeof(bool))};
     struct ready_callback ready = {cover, &c};
     step(&a, 4);
-    OK(network_backward(a.network, a.gradient_arena, &a.scalars, &ready));
+    OK(network_backward(a.network, a.gradient_arena, a.on_engine.scalars, &ready));
     for (size_t i = 0; i < a.graph->total; i++)
         assert_true(c.seen[i]);
     free(c.seen);

@@ -1,0 +1,593 @@
+// The CUDA engine against the host engines: layer by layer, whole networks, pictures, losses,
+// plans, groups; in f32 and bf16.
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "models/graph_build.h"
+#include "tests/models/support.h"
+#ifdef TEST_SOFTGPU
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+
+#include "tests/softgpu/softgpu.h"
+#endif
+
+#define OK(call) assert_int_equal((call), RETORT_OK)
+
+static const char *device = "softgpu";
+
+// ---- one layer at a time
+
+struct layer_case {
+    enum node_kind kind;
+    int channels, kernel, stride;
+    bool bias, relu; // relu: of the node itself, or fused with the one before
+};
+static const struct layer_case LAYERS[] = {
+    {NODE_CONV, 7, 1, 1, false, false},     {NODE_CONV, 9, 3, 1, true, false},
+    {NODE_CONV, 10, 3, 2, false, false},    {NODE_CONV, 8, 3, 1, false, true},
+    {NODE_CONV, 5, 5, 3, true, true},       {NODE_BATCHNORM, 0, 0, 0, false, false},
+    {NODE_BATCHNORM, 0, 0, 0, false, true}, {NODE_ACTIVATION, 0, 0, 0, false, true},
+    {NODE_AVGPOOL, 0, 2, 0, false, false},  {NODE_AVGPOOL, 0, 3, 0, false, true},
+    {NODE_LINEAR, 13, 0, 0, true, false},   {NODE_LINEAR, 9, 0, 0, true, true},
+};
+
+// The layer reads the pictures, or what a convolution of 6 channels (with padding) gives it, and
+// then hands gradients on.
+static struct graph *layer_graph(const struct layer_case *c, bool behind)
+{
+    struct graph *g;
+    OK(graph_begin(&g, "layer", 3, 5, 6));
+    if (behind)
+        OK(graph_add_conv(g, "before", 6, 3, 1, false));
+    if (c->kind == NODE_CONV)
+        OK(graph_add_conv(g, "conv", c->channels, c->kernel, c->stride, c->bias));
+    if (c->kind == NODE_BATCHNORM)
+        OK(graph_add_batchnorm(g, "norm", false));
+    if (c->kind == NODE_AVGPOOL)
+        OK(graph_add_avgpool(g, "pool", c->kernel));
+    if (c->kind == NODE_LINEAR)
+        OK(graph_add_linear(g, "linear", c->channels));
+    if (c->relu)
+        OK(graph_add_activation(g, "act", ACTIVATION_RELU));
+    OK(graph_add_linear(g, "fc", 5));
+    OK(graph_finish(g));
+    return g;
+}
+
+static void every_layer_is_the_reference_one(void **state)
+{
+    (void)state;
+    const struct bench_options cuda = {.device = device, .threads = 1, .max_batch = 4};
+    for (size_t i = 0; i < sizeof(LAYERS) / sizeof(LAYERS[0]); i++)
+        for (int behind = 0; behind < 2; behind++) {
+            struct bench b, expected;
+            bench_open_on(&b, &cuda, layer_graph(&LAYERS[i], behind), 3, 41);
+            bench_open(&expected, layer_graph(&LAYERS[i], behind), 3, 41);
+            bench_check_alike(&b, &expected, 3e-6);
+            bench_close(&b);
+            bench_close(&expected);
+        }
+}
+
+// ---- whole networks
+
+static struct graph *network(const char *arch, int64_t norm, int64_t activation, int size)
+{
+    struct graph *g;
+    struct graph_options options = {3, size, size, 10, norm, activation};
+    OK(graph_create(&g, arch, &options));
+    return g;
+}
+
+static void open_network(struct bench *b, const char *on, int64_t precision, const char *plan,
+                         struct graph *g, int count)
+{
+    const struct bench_options options = {
+        .device = on, .threads = 1, .max_batch = 6, .plan = plan, .precision = precision};
+    bench_open_on(b, &options, g, count, 3);
+}
+
+// A ReLU whose argument is within rounding of zero may open in one engine and stay shut in the
+// other; without ReLU there is nothing to flip. A shift before BatchNorm has a gradient only where
+// the padding is, so that twelve layers leave it fewer digits than they leave the whole.
+static void networks_are_the_reference_ones(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arch;
+        int64_t norm;
+        int size;
+        double limit; // of each parameter
+    } CASES[] = {{"conv4/6", NORM_BATCH, 16, 1e-4},
+                 {"conv4/6", NORM_NONE, 16, 1e-4},
+                 {"conv4/6", NORM_BATCH_SYNC, 16, 1e-4},
+                 {"conv12/4", NORM_BATCH, 32, 5e-4}};
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++)
+        for (int relu = 0; relu < 2; relu++) {
+            int64_t activation = relu ? ACTIVATION_RELU : ACTIVATION_NONE;
+            struct bench b, expected;
+            open_network(&b, device, 0, NULL,
+                         network(CASES[i].arch, CASES[i].norm, activation, CASES[i].size), 5);
+            open_network(&expected, "reference", 0, NULL,
+                         network(CASES[i].arch, CASES[i].norm, activation, CASES[i].size), 5);
+            bench_check_alike(&b, &expected, relu ? 5e-2 : CASES[i].limit);
+            assert_true(relu ||
+                        test_difference(b.gradients, expected.gradients, b.graph->total) <= 1e-5);
+            bench_close(&b);
+            bench_close(&expected);
+        }
+}
+
+static double cosine(const double *a, const double *b, size_t count)
+{
+    double ab = 0.0, aa = 0.0, bb = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        ab += a[i] * b[i];
+        aa += a[i] * a[i];
+        bb += b[i] * b[i];
+    }
+    return ab / sqrt(aa * bb);
+}
+
+static void bf16_is_near(void **state)
+{
+    (void)state;
+    static const int64_t norms[] = {NORM_BATCH, NORM_NONE};
+    for (int i = 0; i < 2; i++) {
+        struct bench b, expected;
+        double ours[60], theirs[60];
+        open_network(&b, device, PRECISION_BF16, NULL,
+                     network("conv4/6", norms[i], ACTIVATION_RELU, 16), 6);
+        open_network(&expected, "reference", 0, NULL,
+                     network("conv4/6", norms[i], ACTIVATION_RELU, 16), 6);
+        bench_step(&b);
+        bench_step(&expected);
+        for (size_t k = 0; k < 60; k++) {
+            ours[k] = bench_logit(&b, k);
+            theirs[k] = bench_logit(&expected, k);
+        }
+        assert_true(test_difference(ours, theirs, 60) < 3e-2);
+        assert_true(test_difference(ours, theirs, 60) > 1e-5); // it is bf16
+        assert_true(cosine(b.gradients, expected.gradients, b.graph->trainable) >= 0.98);
+        bench_close(&b);
+        bench_close(&expected);
+    }
+}
+
+// A last, smaller batch gives the bits of one that was never larger.
+static void batches_leave_nothing_behind(void **state)
+{
+    (void)state;
+    struct bench b, fresh;
+    open_network(&b, device, 0, NULL, network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 6);
+    open_network(&fresh, device, 0, NULL, network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 4);
+    for (int i = 0; i < 3; i++) {
+        bench_random_pictures(&b, 6, 70 + (uint64_t)i);
+        bench_step(&b);
+    }
+    bench_random_pictures(&b, 4, 5);
+    bench_random_pictures(&fresh, 4, 5);
+    bench_step(&b);
+    bench_step(&fresh);
+    assert_memory_equal(b.gradients, fresh.gradients, b.graph->total * sizeof(double));
+    bench_random_pictures(&b, 0, 5);
+    bench_step(&b);
+    for (size_t i = 0; i < b.graph->total; i++)
+        assert_true(b.gradients[i] == 0.0);
+    bench_close(&b);
+    bench_close(&fresh);
+}
+
+static int cover(void *context, int microbatch, size_t begin, size_t end)
+{
+    bool *seen = context;
+    assert_int_equal(microbatch, 0);
+    for (size_t i = begin; i < end; i++) {
+        assert_false(seen[i]);
+        seen[i] = true;
+    }
+    return RETORT_OK;
+}
+
+// What is reported ready covers the arena once, and memory is given back.
+static void ready_ranges_cover_the_arena(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_network(&b, device, 0, NULL, network("conv4/12", NORM_BATCH, ACTIVATION_RELU, 16), 2);
+    bool *seen = calloc(b.graph->total, sizeof(*seen));
+    struct ready_callback ready = {cover, seen};
+    bench_step(&b);
+    OK(network_backward(b.network, b.gradient_arena, b.on_engine.scalars, &ready));
+    for (size_t i = 0; i < b.graph->total; i++)
+        assert_true(seen[i]);
+    free(seen);
+    bench_close(&b);
+}
+
+// ---- plans
+
+static void plans_fix_the_bits(void **state)
+{
+    (void)state;
+    static const int64_t precisions[] = {PRECISION_F32, PRECISION_BF16};
+    for (int i = 0; i < 2; i++) {
+        struct bench a, b;
+        char *plan, *again;
+        open_network(&a, device, precisions[i], NULL,
+                     network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 6);
+        OK(network_plan(a.network, &plan));
+        open_network(&b, device, precisions[i], plan,
+                     network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 6);
+        OK(network_plan(b.network, &again));
+        assert_string_equal(plan, again);
+        bench_step(&a);
+        bench_step(&b);
+        assert_memory_equal(a.gradients, b.gradients, a.graph->total * sizeof(double));
+        // Another batch and evaluation only: the plan of training does.
+        struct network_options options = {.max_batch = 3, .plan = plan};
+        struct network *n;
+        OK(network_create(&n, b.engine, b.graph, &options));
+        network_destroy(&n);
+        options.plan = "conv1 fwd=direct;";
+        assert_int_equal(network_create(&n, b.engine, b.graph, &options), RETORT_USAGE);
+        free(plan);
+        free(again);
+        bench_close(&a);
+        bench_close(&b);
+    }
+}
+
+// ---- pictures
+
+enum { HEIGHT = 6, WIDTH = 5, VALUES = 3 * HEIGHT * WIDTH, PICTURES = 4 };
+
+// A network whose logits are the picture's values, in (C, H, W) order.
+static struct graph *identity(void)
+{
+    struct graph *g;
+    OK(graph_begin(&g, "identity", 3, HEIGHT, WIDTH));
+    OK(graph_add_linear(g, "fc", VALUES));
+    OK(graph_finish(g));
+    return g;
+}
+
+struct seen {
+    double values[PICTURES][VALUES];
+    uint64_t digests[PICTURES];
+};
+
+static void see(struct seen *s, const char *on, enum augment_kind augment, uint32_t view,
+                bool pixels_on_engine)
+{
+    static const int64_t slots[PICTURES] = {2, 0, 3, 1}, ids[PICTURES] = {17, 3, 5000000000, 0};
+    uint8_t pixels[PICTURES][VALUES];
+    struct bench b;
+    open_network(&b, on, 0, NULL, identity(), 1);
+    memset(b.weights, 0, b.graph->total * sizeof(double));
+    for (int c = 0; c < VALUES; c++)
+        b.weights[c * (VALUES + 1)] = 1.0;
+    bench_set_weights(&b);
+    for (int i = 0; i < PICTURES; i++)
+        for (int k = 0; k < VALUES; k++)
+            pixels[i][k] = (uint8_t)(128.0 + 127.0 * test_uniform(9, (uint64_t)(i * VALUES + k)));
+    void *there = engine_alloc(b.engine, sizeof(pixels));
+    OK(engine_upload(b.engine, there, pixels, sizeof(pixels)));
+    struct picture_batch batch = {.pixels = pixels_on_engine ? there : (void *)pixels,
+                                  .slot = slots,
+                                  .sample_id = ids,
+                                  .count = PICTURES,
+                                  .augment = augment,
+                                  .seed = 77,
+                                  .domain = RANDOM_AUGMENT_STUDENT,
+                                  .view = view};
+    OK(input_load(b.input, &batch, s->digests));
+    OK(network_forward(b.network, b.input, FORWARD_EVAL));
+    for (int i = 0; i < PICTURES; i++)
+        for (int k = 0; k < VALUES; k++)
+            s->values[i][k] = bench_logit(&b, (size_t)i * VALUES + (size_t)k);
+    engine_free(b.engine, there);
+    bench_close(&b);
+}
+
+static void pictures_are_the_cpus(void **state)
+{
+    (void)state;
+    for (uint32_t view = 0; view < 4; view++) {
+        struct seen ours, theirs;
+        enum augment_kind augment = view == 3 ? AUGMENT_NONE : AUGMENT_CROP_FLIP;
+        see(&ours, device, augment, view, view % 2 == 0);
+        see(&theirs, "cpu", augment, view, true);
+        assert_memory_equal(ours.values, theirs.values, sizeof(ours.values));
+        assert_memory_equal(ours.digests, theirs.digests, sizeof(ours.digests));
+    }
+}
+
+// ---- losses
+
+static void losses_are_the_reference_ones(void **state)
+{
+    (void)state;
+    static const struct loss_spec SPECS[] = {
+        {.kind = DISTILL_NONE, .label_smoothing = 0.1},
+        {.kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3},
+        {.kind = DISTILL_KD,
+         .reduction = REDUCTION_ELEMENTWISE,
+         .temperature = 2.0,
+         .alpha = 0.9,
+         .label_smoothing = 0.05},
+    };
+    static uint16_t teacher[TEST_MAX_BATCH * 10];
+    for (size_t i = 0; i < TEST_MAX_BATCH * 10; i++)
+        teacher[i] = (uint16_t)(0x3c00 + i * 37 % 1500); // 1 to 5
+    for (size_t k = 0; k < sizeof(SPECS) / sizeof(SPECS[0]); k++) {
+        struct bench b, expected, *both[] = {&b, &expected};
+        open_network(&b, device, 0, NULL, network("conv4/6", NORM_BATCH, ACTIVATION_NONE, 16), 6);
+        open_network(&expected, "reference", 0, NULL,
+                     network("conv4/6", NORM_BATCH, ACTIVATION_NONE, 16), 6);
+        for (int i = 0; i < 2; i++) {
+            both[i]->loss = SPECS[k];
+            both[i]->teacher = teacher;
+            bench_step(both[i]);
+        }
+        for (int i = 0; i < LOSS_SUMS; i++)
+            assert_true(fabs(b.sums[i] - expected.sums[i]) <= 1e-5 * fabs(expected.sums[i]));
+        assert_true(test_difference(b.gradients, expected.gradients, b.graph->total) < 1e-5);
+        bench_close(&b);
+        bench_close(&expected);
+    }
+}
+
+static void faults_are_said(void **state)
+{
+    (void)state;
+    struct bench b;
+    bool finite;
+    uint16_t f16[60];
+    double one;
+    open_network(&b, device, 0, NULL, network("conv4/12", NORM_BATCH, ACTIVATION_RELU, 16), 2);
+    bench_step(&b);
+    OK(network_logits_f16(b.network, f16));
+    OK(engine_all_finite(b.engine, b.gradient_arena, b.graph->total, &finite));
+    assert_true(finite);
+    b.weights[b.graph->total / 2] = nan("");
+    b.weights[b.graph->trainable - 1] = 1e6; // a bias of the logits
+    bench_set_weights(&b);
+    OK(engine_all_finite(b.engine, b.arena, b.graph->total, &finite));
+    assert_false(finite);
+    bench_loss(&b, FORWARD_EVAL);
+    assert_int_equal(network_logits_f16(b.network, f16), RETORT_NUMERIC);
+    struct loss_targets targets = {.labels = b.on_engine.labels, .sample_id = b.ids, .count = 2};
+    b.labels[1] = 10;
+    OK(engine_upload(b.engine, b.on_engine.labels, b.labels, sizeof(b.labels)));
+    OK(network_loss(b.network, &targets, &b.loss, b.on_engine.scalars, b.on_engine.sums));
+    assert_int_equal(engine_download(b.engine, &one, b.on_engine.sums, sizeof(one)), RETORT_INPUT);
+    bench_close(&b);
+}
+
+static void what_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    struct engine *e;
+    struct engine_options options = {.device = device, .threads = 1, .precision = PRECISION_F64};
+    assert_int_equal(engine_open(&e, &options), RETORT_USAGE);
+    assert_null(e);
+    options.device = "toaster";
+    assert_int_equal(engine_open(&e, &options), RETORT_USAGE);
+    setenv("RETORT_PLUGINS", "/nonexistent", 1);
+    options.device = device;
+    assert_int_equal(engine_open(&e, &options), RETORT_USAGE);
+    unsetenv("RETORT_PLUGINS");
+}
+
+#ifdef TEST_SOFTGPU
+// What a rank does between start and end, until something fails.
+static int some_work(void)
+{
+    struct engine_options options = {.device = device, .threads = 1, .precision = PRECISION_BF16};
+    struct network_options net = {.max_batch = 2, .training = true};
+    struct picture_format format = {.height = 16, .width = 16, .deviation = {1.0, 1.0, 1.0}};
+    struct graph *g = network("conv4/12", NORM_BATCH, ACTIVATION_RELU, 16);
+    struct engine *e = NULL;
+    struct network *n = NULL;
+    struct input *in = NULL;
+    float *arena = NULL;
+    double *values = calloc(2 * 3 * 16 * 16, sizeof(*values));
+    int rc = RETORT_OK;
+    assert_non_null(values);
+    TRY(engine_open(&e, &options));
+    TRY(input_create(&in, e, &format, 2));
+    TRY(network_create(&n, e, g, &net));
+    arena = engine_alloc(e, g->total * sizeof(float));
+    TRY(arena != NULL ? RETORT_OK : RETORT_MEMORY);
+    TRY(network_set_weights(n, arena));
+    TRY(input_load_values(in, values, 2));
+    for (int i = 0; i < 3; i++) // plainly, captured, replayed
+        TRY(network_forward(n, in, FORWARD_TRAIN));
+    TRY(engine_synchronize(e));
+fail:
+    free(values);
+    if (e != NULL)
+        engine_free(e, arena);
+    network_destroy(&n);
+    input_destroy(&in);
+    engine_close(&e);
+    graph_destroy(&g);
+    return rc;
+}
+
+// A call of CUDA or cuDNN fails: the code comes up, and everything is given back.
+static void failing_calls_are_errors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *call;
+        int nth, code, expected;
+    } CASES[] = {
+        {"cudaGetDeviceCount", 1, cudaErrorInsufficientDriver, RETORT_USAGE},
+        {"cudaStreamCreateWithPriority", 1, cudaErrorUnknown, RETORT_FAILED},
+        {"cudnnCreate", 1, CUDNN_STATUS_NOT_INITIALIZED, RETORT_FAILED},
+        {"cudaMalloc", 1, cudaErrorMemoryAllocation, RETORT_MEMORY},
+        {"cudaMalloc", 4, cudaErrorMemoryAllocation, RETORT_MEMORY},
+        {"cudaMalloc", 20, cudaErrorMemoryAllocation, RETORT_MEMORY},
+        {"cudnnBackendCreateDescriptor", 1, CUDNN_STATUS_ALLOC_FAILED, RETORT_FAILED},
+        {"cudnnBackendFinalize", 1, CUDNN_STATUS_BAD_PARAM, RETORT_FAILED},
+        {"cudnnBackendExecute", 1, CUDNN_STATUS_EXECUTION_FAILED, RETORT_FAILED},
+        {"cudaStreamSynchronize", 1, cudaErrorIllegalAddress, RETORT_FAILED},
+        {"cudaLaunchKernelExC", 3, cudaErrorUnknown, RETORT_FAILED},
+        {"cudaGraphInstantiate", 1, cudaErrorNotSupported, RETORT_OK}, // then without graphs
+    };
+    size_t before = softgpu_allocated();
+    assert_int_equal(some_work(), RETORT_OK);
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        softgpu_inject(CASES[i].call, CASES[i].nth, CASES[i].code);
+        int rc = some_work();
+        if (rc != CASES[i].expected)
+            fail_msg("%s: code %d, not %d", CASES[i].call, rc, CASES[i].expected);
+        assert_int_equal(softgpu_allocated(), before);
+        softgpu_reset();
+        before = 0;
+    }
+    softgpu_set_memory(4096);
+    assert_int_equal(some_work(), RETORT_MEMORY);
+    softgpu_reset();
+}
+#endif
+
+// ---- a group
+
+enum { BATCH = 6, PARTS = 4 };
+static const int COUNTS[PARTS] = {3, 2, 0, 1}; // one is empty, as in a last batch
+
+struct whole {
+    struct engine *engine;
+    int stops;
+};
+
+static int add_parts(void *context, double *const *sums, int microbatches, size_t count)
+{
+    struct whole *w = context;
+    assert_int_equal(microbatches, PARTS);
+    for (int k = 1; k < microbatches; k++) {
+        OK(engine_add(w->engine, sums[0], sums[k], count, REAL_F64));
+        OK(engine_zero(w->engine, sums[k], count * sizeof(double)));
+    }
+    w->stops++;
+    return RETORT_OK;
+}
+
+struct parts {
+    struct network_group *group;
+    struct input *inputs[PARTS];
+    void *gradients[PARTS];
+};
+
+// Part k has the pictures that come after the parts before it.
+static void parts_open(struct parts *p, struct bench *b, const struct batch_sum *sum)
+{
+    struct picture_format format = {
+        .height = 16, .width = 16, .mean = {0.5, 0.5, 0.5}, .deviation = {0.25, 0.25, 0.25}};
+    size_t picture = 3 * 16 * 16;
+    double *values = malloc(BATCH * picture * sizeof(*values)), *from = values;
+    for (size_t i = 0; i < BATCH * picture; i++)
+        values[i] = 1.5 * test_uniform(5, i);
+    OK(network_group_create(&p->group, b->network, PARTS, sum));
+    for (int k = 0; k < PARTS; k++) {
+        OK(input_create(&p->inputs[k], b->engine, &format, BATCH));
+        OK(input_load_values(p->inputs[k], from, COUNTS[k]));
+        from += (size_t)COUNTS[k] * picture;
+        p->gradients[k] = engine_alloc(b->engine, bench_bytes(b));
+        assert_non_null(p->gradients[k]);
+    }
+    free(values);
+}
+
+static void parts_close(struct parts *p, struct bench *b)
+{
+    network_group_destroy(&p->group);
+    for (int k = 0; k < PARTS; k++) {
+        input_destroy(&p->inputs[k]);
+        engine_free(b->engine, p->gradients[k]);
+    }
+}
+
+// The sum of the parts' gradients, in b->gradients.
+static void parts_step(struct parts *p, struct bench *b)
+{
+    const int64_t *id = b->ids;
+    bench_set_weights(b);
+    b->scalars.inverse_batch = 1.0 / BATCH;
+    OK(engine_upload(b->engine, b->on_engine.scalars, &b->scalars, sizeof(b->scalars)));
+    OK(engine_upload(b->engine, b->on_engine.labels, b->labels, sizeof(b->labels)));
+    OK(network_group_forward(p->group, (const struct input *const *)p->inputs));
+    for (int k = 0; k < PARTS; k++) {
+        struct loss_targets targets = {
+            .labels = b->on_engine.labels, .sample_id = id, .count = COUNTS[k]};
+        OK(network_loss(network_group_member(p->group, k), &targets, &b->loss, b->on_engine.scalars,
+                        b->on_engine.sums));
+        id += COUNTS[k];
+    }
+    OK(network_group_backward(p->group, p->gradients, b->on_engine.scalars, NULL));
+    for (int k = 1; k < PARTS; k++)
+        OK(engine_add(b->engine, p->gradients[0], p->gradients[k], b->graph->total, REAL_F32));
+    bench_take(b, b->gradients, p->gradients[0], b->graph->total);
+}
+
+// BatchNorm synchronised over parts is a plain one over the whole.
+static void parts_are_the_whole(void **state)
+{
+    (void)state;
+    struct bench b, expected;
+    struct parts p;
+    open_network(&b, device, 0, NULL, network("conv4/4", NORM_BATCH_SYNC, ACTIVATION_NONE, 16), 6);
+    open_network(&expected, "reference", 0, NULL,
+                 network("conv4/4", NORM_BATCH, ACTIVATION_NONE, 16), 6);
+    struct whole whole = {b.engine, 0};
+    const struct batch_sum sum = {add_parts, &whole};
+    parts_open(&p, &b, &sum);
+    for (int step = 0; step < 2; step++)
+        parts_step(&p, &b);
+    assert_int_equal(whole.stops, 2 * 2 * 4);
+    bench_random_pictures(&expected, BATCH, 5);
+    bench_step(&expected);
+    for (int i = 0; i < b.graph->param_count; i++) {
+        const struct param *q = &b.graph->params[i];
+        double apart =
+            test_difference(b.gradients + q->offset, expected.gradients + q->offset, q->count);
+        if (!(apart <= 1e-4))
+            fail_msg("%s is %.3g apart", q->name, apart);
+    }
+    parts_close(&p, &b);
+    bench_close(&b);
+    bench_close(&expected);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        device = argv[1];
+    if (!bench_has_device(device))
+        return 77; // no GPU: skipped
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_layer_is_the_reference_one),
+        cmocka_unit_test(networks_are_the_reference_ones),
+        cmocka_unit_test(bf16_is_near),
+        cmocka_unit_test(batches_leave_nothing_behind),
+        cmocka_unit_test(ready_ranges_cover_the_arena),
+        cmocka_unit_test(plans_fix_the_bits),
+        cmocka_unit_test(pictures_are_the_cpus),
+        cmocka_unit_test(losses_are_the_reference_ones),
+        cmocka_unit_test(faults_are_said),
+        cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(parts_are_the_whole),
+#ifdef TEST_SOFTGPU
+        cmocka_unit_test(failing_calls_are_errors),
+#endif
+    };
+    return cmocka_run_group_tests_name("CUDA engine", tests, NULL, NULL);
+}
