@@ -146,7 +146,8 @@ static int read_state(struct trainer *t, struct progress_state *s, const struct 
         t->epoch.sums[i] =
             rank_is_first(t->rank) ? json_real_value(json_array_get(sums, (size_t)i)) : 0.0;
     if (rank_is_first(t->rank) && strcmp(plan, t->plan) != 0)
-        log_warn("the engine cannot follow the plan of the checkpoint; bits will differ");
+        log_warn("the %s goes on by another engine plan than its checkpoint's; bits may differ",
+                 stage_name(t->stage));
     return RETORT_OK;
 }
 

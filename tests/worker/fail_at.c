@@ -7,7 +7,7 @@
 //
 //   kill, stop   the rank gets KILL or STOP as it enters MPI
 //   memory       from then on it gets no piece of memory of 64 kB or more: smaller ones are MPI's
-//                own, which it does not live without
+//                and oneDNN's own, which they do not live without
 //   disk         from then on its files take no byte more (ENOSPC)
 //   read         from then on the first bit of what it reads of .h5 files is another one
 //   nan          the first number that it sends next is none

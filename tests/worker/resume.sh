@@ -18,6 +18,7 @@ killed parts 2 student 4
 killed parts 2 student 8 exchange -1
 killed parts 2 student 22
 expect 0 run parts 2
+! grep -q 'engine plan' "$work/output" || fail "it goes on by another plan: $(cat "$work/output")"
 same_bits whole parts
 nothing_half_written parts
 metrics_are_whole parts
@@ -45,3 +46,18 @@ before=$(cat parts/metrics.jsonl)
 expect 0 run parts 2
 same_bits whole parts
 [ "$before" = "$(cat parts/metrics.jsonl)" ] || fail "a finished run changed its metrics"
+
+# A plan that is not the checkpoint's is said in one line, one that cannot be followed is refused.
+killed planned 2 teacher 12
+plan=planned/teacher/plan.txt
+cp $plan kept.txt
+if [ "$device" != reference ]; then # which has nothing to choose
+    sed 's/fwd=[a-z]*/fwd=none/' kept.txt >$plan
+    expect 2 run planned 2 --stages teacher
+    one_error 'algorithm "none"'
+    printf 'spare fwd=direct;' >>kept.txt
+    cp kept.txt $plan
+    expect 0 run planned 2 --stages teacher
+    [ "$(grep -c 'warning: the teacher goes on by another engine plan' "$work/output")" = 1 ] ||
+        fail "the other plan was not said once: $(cat "$work/output")"
+fi
