@@ -63,7 +63,7 @@ int cuda_layers_create(struct cuda_network *n)
         TRY(add_node(n, i));
     CHECK(n->layer_count > 0);
     struct cuda_layer *last = &n->layers[n->layer_count - 1];
-    TRY_ELSE(last->node->kind == NODE_LINEAR && !last->relu, RETORT_USAGE,
+    TRY_ELSE(n->graph->nodes[n->graph->node_count - 1].kind == NODE_LINEAR, RETORT_USAGE,
              "device cuda: %s must end in a linear layer", n->graph->arch);
     last->last = true;
 fail:
