@@ -57,7 +57,8 @@ int safetensors_write(const char *path, const json_t *metadata, const struct saf
     memset(at + header_bytes, ' ', padded - header_bytes);
     at += padded;
     for (size_t i = 0; i < count; i++) {
-        memcpy(at, tensors[i].data, tensors[i].bytes);
+        if (tensors[i].bytes > 0)
+            memcpy(at, tensors[i].data, tensors[i].bytes);
         at += tensors[i].bytes;
     }
     TRY(file_write_whole(path, file, (size_t)(at - file)));

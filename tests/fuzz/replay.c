@@ -14,7 +14,6 @@
 #include "tests/fuzz/fuzz.h"
 
 enum { FILE_LIMIT = 1 << 24 };
-static const rlim_t MEMORY_LIMIT = (rlim_t)2 << 30; // of addresses; sanitizers need theirs all
 
 static int replay_file(const char *path)
 {
@@ -59,8 +58,9 @@ static int replay(const char *path)
 int main(int argc, char **argv)
 {
     int files = 0;
-#if !defined(__SANITIZE_ADDRESS__)
-    setrlimit(RLIMIT_AS, &(struct rlimit){MEMORY_LIMIT, MEMORY_LIMIT});
+#if !defined(__SANITIZE_ADDRESS__) // which needs all addresses
+    const rlim_t limit = (rlim_t)2 << 30;
+    setrlimit(RLIMIT_AS, &(struct rlimit){limit, limit});
 #endif
     for (int i = 1; i < argc; i++)
         files += replay(argv[i]);
