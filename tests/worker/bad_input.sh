@@ -27,6 +27,9 @@ refused 3 2 "$work/cut.h5" -- --set "data.path=$work/cut.h5"
 cp "$RETORT_DATA/shapes.h5" flipped.h5
 printf 'x' | dd of=flipped.h5 bs=1 seek=600 conv=notrunc status=none
 refused 3 2 "$work/flipped.h5" -- --set "data.path=$work/flipped.h5"
+cp "$RETORT_DATA/shapes.h5" sample.h5 # nearly all of it is pictures
+printf 'x' | dd of=sample.h5 bs=1 seek=$(($(stat -c %s sample.h5) / 2)) conv=notrunc status=none
+refused 3 2 "$work/sample.h5" -- --set "data.path=$work/sample.h5"
 
 # Recipes: a misspelt key, another type, a value out of range, each with its line.
 recipe_refused() { # WORD… with a wrong recipe.yaml in place
