@@ -196,7 +196,8 @@ static int load_text(const struct source *s, const struct source_entry *e, char 
         return FAIL(rc, "cannot read %s of %s: %s", e->path, s->location, why);
     *out = malloc(bytes.count + 1);
     if (*out) {
-        memcpy(*out, bytes.data, bytes.count);
+        if (bytes.count > 0)
+            memcpy(*out, bytes.data, bytes.count);
         (*out)[bytes.count] = '\0';
     }
     free(bytes.owned);
