@@ -379,10 +379,16 @@ static void what_cannot_be_is_refused(void **state)
     assert_null(e);
     options.device = "toaster";
     assert_int_equal(engine_open(&e, &options), RETORT_USAGE);
+    const char *folder = getenv("RETORT_PLUGINS");
+    char *kept = folder != NULL ? strdup(folder) : NULL;
     setenv("RETORT_PLUGINS", "/nonexistent", 1);
     options.device = device;
     assert_int_equal(engine_open(&e, &options), RETORT_USAGE);
-    unsetenv("RETORT_PLUGINS");
+    if (kept != NULL)
+        setenv("RETORT_PLUGINS", kept, 1);
+    else
+        unsetenv("RETORT_PLUGINS");
+    free(kept);
 }
 
 #ifdef TEST_SOFTGPU
