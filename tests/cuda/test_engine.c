@@ -74,6 +74,32 @@ static void every_layer_is_the_reference_one(void **state)
         }
 }
 
+// More channels than a block has beside each other, and more rows than all blocks take in one turn;
+// no ReLU, which among so many values would open here and stay shut there.
+static struct graph *wide_graph(void)
+{
+    struct graph *g;
+    OK(graph_begin(&g, "wide", 3, 17, 17));
+    OK(graph_add_conv(g, "conv", 2056, 1, 1, false));
+    OK(graph_add_batchnorm(g, "norm", false));
+    OK(graph_add_avgpool(g, "pool", 17));
+    OK(graph_add_linear(g, "fc", 5));
+    OK(graph_finish(g));
+    return g;
+}
+
+static void wide_layers_are_the_reference_ones(void **state)
+{
+    (void)state;
+    const struct bench_options cuda = {.device = device, .threads = 1, .max_batch = 4};
+    struct bench b, expected;
+    bench_open_on(&b, &cuda, wide_graph(), 4, 43);
+    bench_open(&expected, wide_graph(), 4, 43);
+    bench_check_alike(&b, &expected, 1e-5);
+    bench_close(&b);
+    bench_close(&expected);
+}
+
 // ---- whole networks
 
 static struct graph *network(const char *arch, int64_t norm, int64_t activation, int size)
@@ -210,6 +236,32 @@ static void ready_ranges_cover_the_arena(void **state)
 
 // ---- plans
 
+static int create_by(struct bench *b, int max_batch, bool training, const char *plan)
+{
+    struct network_options options = {.max_batch = max_batch, .training = training, .plan = plan};
+    struct network *n;
+    int rc = network_create(&n, b->engine, b->graph, &options);
+    if (rc == RETORT_OK)
+        network_destroy(&n);
+    return rc;
+}
+
+// An engine that cuDNN does not have, a plan that ends too early, and one of somebody else.
+static void bad_plans_are_refused(struct bench *b, const char *plan)
+{
+    static const char OUT[] = " out=";
+    const char *out = strstr(plan, OUT), *last = strrchr(plan, '=');
+    char damaged[4096];
+    assert_true(out != NULL && last != NULL);
+    int behind = (int)(out - plan) + (int)strlen(OUT);
+    snprintf(damaged, sizeof(damaged), "%.*s99999%s", behind, plan, plan + behind);
+    assert_int_equal(create_by(b, 6, true, damaged), RETORT_USAGE);
+    OK(create_by(b, 3, false, damaged)); // made for another batch: it need not be followed
+    snprintf(damaged, sizeof(damaged), "%.*s", (int)(last - plan) + 1, plan);
+    assert_int_equal(create_by(b, 6, true, damaged), RETORT_USAGE);
+    assert_int_equal(create_by(b, 3, false, "conv1 fwd=direct;"), RETORT_USAGE);
+}
+
 static void plans_fix_the_bits(void **state)
 {
     (void)state;
@@ -227,13 +279,8 @@ static void plans_fix_the_bits(void **state)
         bench_step(&a);
         bench_step(&b);
         assert_memory_equal(a.gradients, b.gradients, a.graph->total * sizeof(double));
-        // Another batch and evaluation only: the plan of training does.
-        struct network_options options = {.max_batch = 3, .plan = plan};
-        struct network *n;
-        OK(network_create(&n, b.engine, b.graph, &options));
-        network_destroy(&n);
-        options.plan = "conv1 fwd=direct;";
-        assert_int_equal(network_create(&n, b.engine, b.graph, &options), RETORT_USAGE);
+        OK(create_by(&b, 3, false, plan)); // another batch and evaluation only
+        bad_plans_are_refused(&b, plan);
         free(plan);
         free(again);
         bench_close(&a);
@@ -308,6 +355,19 @@ static void pictures_are_the_cpus(void **state)
 
 // ---- losses
 
+// More rows than slices of the sums, and more classes than lanes of a warp.
+enum { LOSS_ROWS = 37, LOSS_CLASSES = 75 };
+
+static void open_losses(struct bench *b, const char *on)
+{
+    const struct bench_options options = {.device = on, .threads = 1, .max_batch = LOSS_ROWS};
+    struct graph *g;
+    OK(graph_begin(&g, "losses", 3, 4, 4));
+    OK(graph_add_linear(g, "fc", LOSS_CLASSES));
+    OK(graph_finish(g));
+    bench_open_on(b, &options, g, LOSS_ROWS, 3);
+}
+
 static void losses_are_the_reference_ones(void **state)
 {
     (void)state;
@@ -320,19 +380,23 @@ static void losses_are_the_reference_ones(void **state)
          .alpha = 0.9,
          .label_smoothing = 0.05},
     };
-    static uint16_t teacher[TEST_MAX_BATCH * 10];
-    for (size_t i = 0; i < TEST_MAX_BATCH * 10; i++)
+    static uint16_t teacher[LOSS_ROWS * LOSS_CLASSES];
+    for (size_t i = 0; i < LOSS_ROWS * LOSS_CLASSES; i++)
         teacher[i] = (uint16_t)(0x3c00 + i * 37 % 1500); // 1 to 5
     for (size_t k = 0; k < sizeof(SPECS) / sizeof(SPECS[0]); k++) {
         struct bench b, expected, *both[] = {&b, &expected};
-        open_network(&b, device, 0, NULL, network("conv4/6", NORM_BATCH, ACTIVATION_NONE, 16), 6);
-        open_network(&expected, "reference", 0, NULL,
-                     network("conv4/6", NORM_BATCH, ACTIVATION_NONE, 16), 6);
+        open_losses(&b, device);
+        open_losses(&expected, "reference");
+        size_t bias = b.graph->params[1].offset;
         for (int i = 0; i < 2; i++) {
             both[i]->loss = SPECS[k];
             both[i]->teacher = teacher;
+            both[i]->weights[bias + 1] += 6.0; // of the first row's label
+            both[i]->weights[bias + 8] += 5.0; // of the second's
             bench_step(both[i]);
         }
+        assert_true(expected.sums[LOSS_TOP1] > 0.0 &&
+                    expected.sums[LOSS_TOP5] > expected.sums[LOSS_TOP1]);
         for (int i = 0; i < LOSS_SUMS; i++)
             assert_true(fabs(b.sums[i] - expected.sums[i]) <= 1e-5 * fabs(expected.sums[i]));
         assert_true(test_difference(b.gradients, expected.gradients, b.graph->total) < 1e-5);
@@ -341,23 +405,42 @@ static void losses_are_the_reference_ones(void **state)
     }
 }
 
+// One value of many, behind what all threads look at first.
+static void check_finite(struct engine *e, float value, bool expected)
+{
+    enum { MANY = 300000 };
+    float *values = engine_alloc(e, MANY * sizeof(*values));
+    bool finite;
+    assert_non_null(values);
+    OK(engine_upload(e, values + MANY - 1, &value, sizeof(value)));
+    OK(engine_all_finite(e, values, MANY, &finite));
+    assert_int_equal(finite, expected);
+    engine_free(e, values);
+}
+
+static void what_is_not_finite_is_found(void **state)
+{
+    (void)state;
+    struct engine *e;
+    struct engine_options options = {.device = device, .threads = 1, .precision = PRECISION_F32};
+    OK(engine_open(&e, &options));
+    check_finite(e, 3e38F, true);
+    check_finite(e, INFINITY, false);
+    check_finite(e, -INFINITY, false);
+    check_finite(e, NAN, false);
+    engine_close(&e);
+}
+
 static void faults_are_said(void **state)
 {
     (void)state;
     struct bench b;
-    bool finite;
     uint16_t f16[60];
     double one;
     open_network(&b, device, 0, NULL, network("conv4/12", NORM_BATCH, ACTIVATION_RELU, 16), 2);
     bench_step(&b);
     OK(network_logits_f16(b.network, f16));
-    OK(engine_all_finite(b.engine, b.gradient_arena, b.graph->total, &finite));
-    assert_true(finite);
-    b.weights[b.graph->total / 2] = nan("");
     b.weights[b.graph->trainable - 1] = 1e6; // a bias of the logits
-    bench_set_weights(&b);
-    OK(engine_all_finite(b.engine, b.arena, b.graph->total, &finite));
-    assert_false(finite);
     bench_loss(&b, FORWARD_EVAL);
     assert_int_equal(network_logits_f16(b.network, f16), RETORT_NUMERIC);
     struct loss_targets targets = {.labels = b.on_engine.labels, .sample_id = b.ids, .count = 2};
@@ -579,6 +662,7 @@ int main(int argc, char **argv)
         return 77; // no GPU: skipped
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layer_is_the_reference_one),
+        cmocka_unit_test(wide_layers_are_the_reference_ones),
         cmocka_unit_test(networks_are_the_reference_ones),
         cmocka_unit_test(bf16_is_near),
         cmocka_unit_test(batches_leave_nothing_behind),
@@ -586,6 +670,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(plans_fix_the_bits),
         cmocka_unit_test(pictures_are_the_cpus),
         cmocka_unit_test(losses_are_the_reference_ones),
+        cmocka_unit_test(what_is_not_finite_is_found),
         cmocka_unit_test(faults_are_said),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(parts_are_the_whole),

@@ -12,7 +12,7 @@
 #include "models/engine.h"
 #include "models/host/host.h"
 
-enum { TEST_MAX_BATCH = 32 };
+enum { TEST_MAX_BATCH = 40 };
 
 struct bench {
     struct engine *engine;
