@@ -37,13 +37,16 @@ static const struct layer_case LAYERS[] = {
 };
 
 // The layer reads the pictures, or what a convolution of 6 channels (with padding) gives it, and
-// then hands gradients on.
+// then hands gradients on. That one reads biases where no samples are: gradients there must be
+// zero.
 static struct graph *layer_graph(const struct layer_case *c, bool behind)
 {
     struct graph *g;
     OK(graph_begin(&g, "layer", 3, 5, 6));
-    if (behind)
+    if (behind) {
+        OK(graph_add_conv(g, "first", 4, 1, 1, true));
         OK(graph_add_conv(g, "before", 6, 3, 1, false));
+    }
     if (c->kind == NODE_CONV)
         OK(graph_add_conv(g, "conv", c->channels, c->kernel, c->stride, c->bias));
     if (c->kind == NODE_BATCHNORM)
