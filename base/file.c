@@ -129,8 +129,18 @@ fail:
     return rc;
 }
 
+// What is there and no file: a rename would put one in the place of a device or a pipe.
+static bool is_no_file(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+}
+
 int partial_path(char *out, const char *path)
 {
+    if (is_no_file(path))
+        return FAIL(RETORT_WRITE, "cannot write %s: it is %s; name a file", path,
+                    folder_exists(path) ? "a folder" : "a device or a pipe");
     int used = snprintf(out, PATH_CAPACITY, "%s.%ld.partial", path, (long)getpid());
     if (used < 0 || used >= PATH_CAPACITY)
         return FAIL(RETORT_USAGE, "the path %.60s… is longer than %d bytes; use a shorter one",
@@ -248,7 +258,7 @@ int file_write_whole(const char *path, const void *data, size_t bytes)
 bool file_offer(const char *path, const void *data, size_t bytes)
 {
     char partial[PATH_CAPACITY], part[PATH_CAPACITY];
-    if (strlen(path) + sizeof ".9223372036854775807.partial" > sizeof partial)
+    if (is_no_file(path) || strlen(path) + sizeof ".9223372036854775807.partial" > sizeof partial)
         return false;
     memcpy(part, path, strlen(path) + 1);
     char *slash = strrchr(part, '/');

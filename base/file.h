@@ -23,7 +23,8 @@ int folder_create(const char *path);
 // Reads a whole file of at most `limit` bytes; *out is NUL-terminated and the caller's to free().
 int file_read(const char *path, size_t limit, char **out, size_t *out_bytes);
 
-// The name a file at `path` is written under until it is whole; out[PATH_CAPACITY].
+// The name a file at `path` is written under until it is whole; out[PATH_CAPACITY]. RETORT_WRITE
+// where a folder, a device or a pipe is, or a link to one.
 int partial_path(char *out, const char *path);
 // Flushes the partial file, renames it to `path`, flushes the folder. On failure the partial file
 // is removed and RETORT_WRITE returned.

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -26,18 +25,14 @@ static int default_threads(void)
 // something else than a file of ours (the two arguments may have been swapped).
 static int check_output(const char *output)
 {
-    struct stat status;
-    if (stat(output, &status) == 0) {
-        if (!S_ISREG(status.st_mode))
-            return FAIL(RETORT_WRITE, "cannot write %s: it is no regular file", output);
-        if (status.st_size > 0 && !h5file_is_ours(output))
-            return FAIL(RETORT_WRITE, "%s exists and is not a file of retort's; remove it first",
-                        output);
-    }
-    char folder[PATH_CAPACITY];
+    char folder[PATH_CAPACITY], partial[PATH_CAPACITY];
     const char *slash = strrchr(output, '/');
-    if (strlen(output) >= sizeof folder)
-        return FAIL(RETORT_WRITE, "cannot write %s: the name is too long", output);
+    int rc = partial_path(partial, output);
+    if (rc != RETORT_OK)
+        return rc;
+    if (file_size(output) > 0 && !h5file_is_ours(output))
+        return FAIL(RETORT_WRITE, "%s exists and is not a file of retort's; remove it first",
+                    output);
     if (!slash)
         strcpy(folder, ".");
     else if (slash == output)

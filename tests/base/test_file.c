@@ -190,6 +190,32 @@ static void test_full_disk_is_named(void **state)
     scratch_remove();
 }
 
+static void test_what_is_no_file_stays(void **state)
+{
+    (void)state;
+    char pipe[PATH_CAPACITY], link[PATH_CAPACITY], expected[PATH_CAPACITY + 128];
+    struct stat info;
+    const char *folder = scratch_create();
+    path_join(pipe, folder, "pipe");
+    path_join(link, folder, "link");
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(symlink("/dev/null", link), 0);
+    const char *const paths[] = {pipe, link, folder};
+    for (size_t i = 0; i < 3; i++) {
+        capture_begin(STDERR_FILENO);
+        assert_int_equal(file_write_whole(paths[i], "x", 1), RETORT_WRITE);
+        snprintf(expected, sizeof expected,
+                 "error: base/file.c: cannot write %s: it is %s; name a file\n", paths[i],
+                 i == 2 ? "a folder" : "a device or a pipe");
+        assert_string_equal(capture_end(), expected);
+        assert_false(file_offer(paths[i], "x", 1));
+    }
+    assert_true(lstat(pipe, &info) == 0 && S_ISFIFO(info.st_mode));
+    assert_true(lstat(link, &info) == 0 && S_ISLNK(info.st_mode));
+    assert_int_equal(folder_entries(folder), 2);
+    scratch_remove();
+}
+
 static void test_folder_create(void **state)
 {
     (void)state;
@@ -221,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_partial_is_beside_its_file_until_committed),
         cmocka_unit_test(test_failed_commit_leaves_nothing_behind),
         cmocka_unit_test(test_full_disk_is_named),
+        cmocka_unit_test(test_what_is_no_file_stays),
         cmocka_unit_test(test_folder_create),
     };
     return cmocka_run_group_tests_name("base/file", tests, NULL, NULL);
