@@ -71,23 +71,25 @@ reached() {
     wait_until 40 test -e "$1/ranks/0.state"
     "$RETORT_HELPERS/kill_at" -n "$@" || fail "$1 never came to $2 $3"
 }
-# slurm_recipe: the teacher, its logits and the student, few steps each.
+# slurm_recipe: the teacher, its logits and the student, 4 steps an epoch; each trains for so long that who looks for
+# one of its first steps (`paused`) still finds it under way on a machine that has other things to do.
 slurm_recipe() {
     cat >recipe.yaml <<END
 data: {path: $RETORT_DATA/tiny.h5}
-teacher: {arch: conv4/4, epochs: 2, batch: 40, optimizer: {lr: 0.02}}
-student: {arch: conv4/4, epochs: 1, batch: 40, optimizer: {lr: 0.02}}
+teacher: {arch: conv4/4, epochs: 15, batch: 40, optimizer: {lr: 0.02}}
+student: {arch: conv4/4, epochs: 15, batch: 40, optimizer: {lr: 0.02}}
 logits: {views: 1}
 run: {threads: 1, precision: f32, checkpoint_every_s: 1000, log_every_s: 0.01}
 END
 }
-# paused NODE FOLDER PHASE STEP: rank 0, which runs on that node, stands still there.
+# paused NODE FOLDER PHASE STEP: rank 0, which runs on that node, stands still there or later: in step $step.
 paused() {
     local node=$1
     shift
     wait_until 60 test -e "$1/ranks/0.state"
     host_enter "$node" "$RETORT_HELPERS/kill_at" -s 19 -w first "$(realpath "$1")" "${@:2}" >"$work/paused" 2>&1 ||
         fail "$1 never came to $2 $3: $(cat "$work/paused" ./*/slurm-*.log)"
+    step=$(sed -n 's/.* step \([0-9]*\) of .*/\1/p' "$work/paused")
 }
 pid_of() { # FOLDER: of rank 0, as its node counts
     sed -n 's/^pid *\([0-9]*\).*/\1/p' "$1/ranks/0.state"

@@ -49,7 +49,8 @@ job_ends "$job" CANCELLED
 wait_until 20 job_gone "$job"
 submitted --out again --nodes 1 --ranks-per-node 2 --set run.microbatches=4
 job_ends "$job" COMPLETED 120
-says "again/slurm-$job.log" "teacher goes on from step 4"
+newest=$(sort <<<"$kept" | tail -1 | grep -o '[0-9]*.h5$')
+says "again/slurm-$job.log" "teacher goes on from step $((10#${newest%.h5})) "
 same_bits whole again teacher student
 passed "cancelled, and submitted again"
 
