@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/recipe.h"
 #include "launcher/run_facts.h"
 #include "launcher/sweep.h"
 
@@ -65,10 +66,14 @@ static bool ends_all(int code)
 
 int run_array(const struct run_arguments *a, const char *parent)
 {
+    static struct recipe recipe; // large
     struct sweep sweep;
     struct run_arguments one = *a;
     char folder[PATH_CAPACITY];
     int first_code = RETORT_OK, rc = sweep_parse(&sweep, "run", a->array);
+    if (rc != RETORT_OK)
+        return rc;
+    rc = recipe_load(&recipe, a->recipe); // what no value can mend is said once
     if (rc != RETORT_OK)
         return rc;
     if (one.sets.count == OPTION_LIST_CAPACITY)

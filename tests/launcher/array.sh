@@ -10,6 +10,8 @@ expect 0 "${run[@]}" --array run.seed=1,2 --dry-run
 [ ! -e runs ] || fail "--dry-run wrote something"
 expect 2 "${run[@]}" --array run.sead=1,2
 says err 'run\.sead'
+expect 3 "$retort" run none.yaml --array run.seed=1,2
+[ "$(grep -c none.yaml err)" = 1 ] || fail "said more than once: $(cat err)"
 
 expect 0 "${run[@]}" --array run.seed=1,2,3
 for seed in 1 2 3; do
