@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "launcher/choices.h"
 #include "launcher/commands.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
@@ -30,8 +31,7 @@ static int parse(struct arguments *a, int argc, char **argv, bool *helped)
         {"microbatches", OPTION_COUNT, "N", &a->microbatches,
          "parts of a batch (default: the ranks)", 1, BATCH_MAX},
         {"precision", OPTION_CHOICE, "f32", &a->precision, "default f32", 0, 0},
-        {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device, "what computes (default auto)",
-         0, 0},
+        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
         {"seconds", OPTION_COUNT, "N", &a->seconds, "how long (default 10)", 1, SECONDS_MAX},
         {"json", OPTION_FLAG, NULL, &a->json, "print one JSON object", 0, 0},
     };

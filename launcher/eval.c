@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/recipe.h"
 #include "launcher/checkpoint_choice.h"
+#include "launcher/choices.h"
 #include "launcher/commands.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
@@ -34,8 +35,7 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
         {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: a rank a core)", 1, RANKS_MAX},
         {"threads", OPTION_COUNT, "N", &a->threads, "of each rank (default: cores / ranks)", 1,
          THREADS_MAX},
-        {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device, "what computes (default auto)",
-         0, 0},
+        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
         {"logits", OPTION_TEXT, "OUT.h5", &a->logits, "keep the logits of every picture there", 0,
          0},
         {"json", OPTION_FLAG, NULL, &a->json, "print one JSON object", 0, 0},

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/recipe.h"
+#include "launcher/choices.h"
 #include "launcher/commands.h"
 #include "launcher/options.h"
 #include "launcher/restart.h"
@@ -32,10 +33,10 @@ static int parse(struct run_arguments *a, int argc, char **argv, int *first, boo
          "only these now, with commas between (default: the recipe's)", 0, 0},
         {"fresh", OPTION_FLAG, NULL, &a->fresh,
          "move a folder that exists to DIR.old-N and start anew", 0, 0},
-        {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device,
+        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device,
          "what computes (default auto: the fastest)", 0, 0},
         {"hosts", OPTION_TEXT, "a:4,b:4", &a->hosts, "start the ranks there, by ssh", 0, 0},
-        {"launcher", OPTION_CHOICE, "auto|mpirun|srun", &a->launcher,
+        {"launcher", OPTION_CHOICE, LAUNCHER_CHOICES, &a->launcher,
          "what starts them (default auto: srun in a Slurm allocation if it can, else mpirun)", 0,
          0},
         {"max-restarts", OPTION_COUNT, "N", &a->max_restarts,

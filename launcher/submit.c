@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "launcher/choices.h"
 #include "launcher/commands.h"
 #include "launcher/job_script.h"
 #include "launcher/options.h"
@@ -68,9 +69,9 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
          "overrides a key of the recipe; may be repeated", 0, 0},
         {"stages", OPTION_TEXT, "LIST", &a->stages,
          "only these, with commas between (default: the recipe's)", 0, 0},
-        {"device", OPTION_CHOICE, "auto|cpu|reference", &a->device,
+        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device,
          "what computes (default auto: the fastest)", 0, 0},
-        {"launcher", OPTION_CHOICE, "auto|mpirun|srun", &a->launcher,
+        {"launcher", OPTION_CHOICE, LAUNCHER_CHOICES, &a->launcher,
          "what starts the ranks (default auto: srun if it can, else mpirun)", 0, 0},
         {"chain", OPTION_FLAG, NULL, &a->chain,
          "a job for each stage, each after the one before has gone well", 0, 0},
