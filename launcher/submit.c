@@ -13,6 +13,7 @@
 #include "launcher/job_script.h"
 #include "launcher/options.h"
 #include "launcher/owner.h"
+#include "launcher/restart.h"
 #include "launcher/run_folder.h"
 #include "launcher/sbatch.h"
 #include "launcher/shell_word.h"
@@ -28,7 +29,7 @@ static const char ABOUT[] =
 
 struct arguments {
     const char *nodes, *time, *partition, *account;
-    int ranks_per_node, threads, gpus_per_node, warn_s;
+    int ranks_per_node, threads, gpus_per_node, warn_s, max_restarts;
     const char *out, *stages, *device, *launcher, *array;
     struct text_list modules, sets;
     bool chain, fresh, dry_run;
@@ -39,7 +40,7 @@ struct submission {
     struct job job;
     char folder[PATH_CAPACITY], copy[PATH_CAPACITY], script[PATH_CAPACITY];
     char retort[PATH_CAPACITY], work_folder[PATH_CAPACITY];
-    char threads[TEXT], microbatches[TEXT];
+    char threads[TEXT], microbatches[TEXT], restarts[TEXT];
     int most_nodes;
     struct sweep sweep;
     bool chosen[STAGE_COUNT];
@@ -73,6 +74,9 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
          "what computes (default auto: the fastest)", 0, 0},
         {"launcher", OPTION_CHOICE, LAUNCHER_CHOICES, &a->launcher,
          "what starts the ranks (default auto: srun if it can, else mpirun)", 0, 0},
+        {"max-restarts", OPTION_COUNT, "N", &a->max_restarts,
+         "start again on the same nodes when a rank dies, so often (default: never)", 0,
+         RESTARTS_MAX},
         {"chain", OPTION_FLAG, NULL, &a->chain,
          "a job for each stage, each after the one before has gone well", 0, 0},
         {"array", OPTION_TEXT, "KEY=V1,V2,…", &a->array,
@@ -184,6 +188,8 @@ static int choose_options(struct submission *s, const struct run_plan *p,
         TRY(set_microbatches(s));
     TRY(add_pair(options, "--device", strcmp(a->device, "auto") == 0 ? NULL : a->device));
     TRY(add_pair(options, "--launcher", strcmp(a->launcher, "auto") == 0 ? NULL : a->launcher));
+    (void)snprintf(s->restarts, sizeof s->restarts, "%d", a->max_restarts);
+    TRY(add_pair(options, "--max-restarts", a->max_restarts ? s->restarts : NULL));
     TRY(add_pair(options, "--stages", a->chain ? NULL : a->stages));
 fail:
     return rc;

@@ -9,7 +9,7 @@ template=$here/../../slurm/train.sbatch
 settings='/^# == settings$/,/^# == end of settings$/d'
 expect 0 "$retort" submit recipe.yaml --dry-run --nodes 1-4 --ranks-per-node 2 --threads 3 --gpus-per-node 2 \
     --time 1:00:00 --partition long --account physics --module openmpi --module 'my hdf5' --warn 60 \
-    --set teacher.epochs=2 --set data.path=data.h5 --launcher srun -- --mem=3G --comment 'of mine'
+    --set teacher.epochs=2 --set data.path=data.h5 --launcher srun --max-restarts 3 -- --mem=3G --comment 'of mine'
 diff <(sed "$settings" "$template") <(sed "$settings; /^sbatch /d" out) || fail "the script is not the template"
 bash -n out || fail "no script"
 for line in '#SBATCH --job-name=recipe' "#SBATCH --chdir=$work" '#SBATCH --output=runs/recipe/slurm-%j.log' \
@@ -19,7 +19,7 @@ for line in '#SBATCH --job-name=recipe' "#SBATCH --chdir=$work" '#SBATCH --outpu
     'out=runs/recipe' 'sweep=()' "sbatch --parsable --mem=3G --comment 'of mine' runs/recipe/job.sbatch"; do
     grep -qxF -- "$line" out || fail "no line \"$line\""
 done
-says out '^options=\(--threads 3 --set teacher.epochs=2 --set data.path=data.h5 --set run.microbatches=8 --launcher srun\)$'
+says out '^options=\(--threads 3 --set teacher.epochs=2 --set data.path=data.h5 --set run.microbatches=8 --launcher srun --max-restarts 3\)$'
 [ ! -e runs ] || fail "a dry run made a folder"
 
 # One rank a GPU, and otherwise one; micro-batches that are said stay.

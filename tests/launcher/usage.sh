@@ -29,6 +29,7 @@ refused 'submit: RECIPE.yaml is missing' submit -- --mem=1G
 refused 'submit: --nodes 2-1: expected a number or a range' submit recipe.yaml --nodes 2-1
 refused 'submit: --nodes 1-: expected a number or a range' submit recipe.yaml --nodes 1-
 refused 'submit: --nodes 2,4: expected a number or a range' submit recipe.yaml --nodes 2,4
+refused 'submit: --max-restarts 101: expected a whole number from 0 to 100' submit recipe.yaml --max-restarts 101
 refused 'submit: --array seed: expected KEY=V1' submit recipe.yaml --array seed
 refused 'submit: --array run.seed=1,: a value is empty' submit recipe.yaml --array run.seed=1,
 refused 'run.sead' submit recipe.yaml --array run.sead=1,2
