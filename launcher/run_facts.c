@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/recipe.h"
+#include "comm/rank_state.h"
 #include "comm/watchdog.h"
 #include "launcher/owner.h"
 
@@ -64,7 +65,7 @@ static const char *event_of(const json_t *line)
 }
 
 // The newest value of each member in the lines of the stage that was trained last.
-static json_t *last_of_stage(const json_t *lines)
+static json_t *last_of_trained(const json_t *lines)
 {
     json_t *merged = json_object(), *line;
     size_t i;
@@ -83,11 +84,46 @@ static json_t *last_of_stage(const json_t *lines)
     return merged;
 }
 
-static void put_progress(json_t *facts, const json_t *lines, const struct recipe *r)
+// What rank 0 of a living run is at, such as "logits view 2/4"; false between stages, and when
+// nothing lives.
+static bool read_stage(struct rank_state *s, enum stage *stage, const json_t *facts,
+                       const char *folder)
+{
+    char ranks[PATH_CAPACITY];
+    if (!json_object_get(facts, "pid") || path_join(ranks, folder, "ranks") != RETORT_OK ||
+        state_read(s, ranks, 0) != RETORT_OK)
+        return false;
+    for (int i = 0; i < STAGE_COUNT; i++) {
+        *stage = (enum stage)i;
+        if (strncmp(s->phase, stage_name(*stage), strlen(stage_name(*stage))) == 0)
+            return true;
+    }
+    return false;
+}
+
+// The logit pass leaves no lines: the phase names the view, and summary.json has the speed of those
+// that are made.
+static void put_logits(json_t *facts, const struct rank_state *s, const struct recipe *r,
+                       const json_t *summary)
+{
+    const json_t *made = json_object_get(summary, "logits");
+    const char *number_at = s->phase + strcspn(s->phase, "0123456789");
+    json_int_t view = strtoll(number_at, NULL, 10) - 1; // from 0 in files
+    double view_s = number(made, "seconds") / number(made, "views");
+    json_object_set_new(facts, "stage", json_string(stage_name(STAGE_LOGITS)));
+    json_object_set_new(facts, "view", json_integer(view));
+    json_object_set_new(facts, "views", json_integer(r->logits.views));
+    if (view_s > 0) {
+        json_object_set(facts, "images_per_s", json_object_get(made, "images_per_s"));
+        json_object_set_new(facts, "time_left_s",
+                            json_real((double)(r->logits.views - view) * view_s));
+    }
+}
+
+static void put_trained(json_t *facts, const json_t *last, const struct recipe *r)
 {
     static const char *const keys[] = {"stage",        "epoch", "step", "loss",
                                        "images_per_s", "top1",  "top5", "ema_top1"};
-    json_t *last = last_of_stage(lines);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (json_object_get(last, keys[i]))
             json_object_set(facts, keys[i], json_object_get(last, keys[i]));
@@ -95,17 +131,35 @@ static void put_progress(json_t *facts, const json_t *lines, const struct recipe
     double a_step = number(last, "epoch_steps"), speed = number(last, "images_per_s");
     if (isnan(a_step))
         a_step = number(last, "steps_known");
-    if (stage) {
-        const struct network_recipe *t = strcmp(stage, "teacher") == 0 ? &r->teacher : &r->student;
-        double steps = (double)t->epochs * a_step;
-        json_object_set_new(facts, "epochs", json_integer(t->epochs));
-        if (!isnan(steps))
-            json_object_set_new(facts, "steps", json_integer((json_int_t)steps));
-        if (!isnan(steps) && speed > 0)
-            json_object_set_new(
-                facts, "time_left_s",
-                json_real((steps - number(last, "step")) * (double)t->batch / speed));
+    if (!stage)
+        return;
+    const struct network_recipe *t = strcmp(stage, "teacher") == 0 ? &r->teacher : &r->student;
+    double steps = (double)t->epochs * a_step;
+    json_object_set_new(facts, "epochs", json_integer(t->epochs));
+    if (!isnan(steps))
+        json_object_set_new(facts, "steps", json_integer((json_int_t)steps));
+    if (!isnan(steps) && speed > 0)
+        json_object_set_new(facts, "time_left_s",
+                            json_real((steps - number(last, "step")) * (double)t->batch / speed));
+}
+
+// Of the stage under way; its lines come a while after it has begun.
+static void put_progress(json_t *facts, const char *folder, const json_t *lines,
+                         const struct recipe *r, const json_t *summary)
+{
+    struct rank_state s;
+    enum stage now;
+    bool known = read_stage(&s, &now, facts, folder);
+    json_t *last = last_of_trained(lines);
+    const char *trained = json_string_value(json_object_get(last, "stage"));
+    if (known && now != STAGE_LOGITS && trained && strcmp(trained, stage_name(now)) != 0) {
+        json_object_clear(last);
+        json_object_set_new(last, "stage", json_string(stage_name(now)));
     }
+    if (known && now == STAGE_LOGITS)
+        put_logits(facts, &s, r, summary);
+    else
+        put_trained(facts, last, r);
     json_decref(last);
 }
 
@@ -171,13 +225,9 @@ static void put_ranks(json_t *facts, const char *folder)
 }
 
 // A stage that stands in the summary has ended. Stages whose result the recipe names are not run.
-static void put_results(json_t *facts, const char *folder, const struct recipe *r)
+static void put_results(json_t *facts, json_t *summary, const struct recipe *r)
 {
-    char path[PATH_CAPACITY];
     bool done = true;
-    if (path_join(path, folder, "summary.json") != RETORT_OK)
-        return;
-    json_t *summary = json_load_file(path, 0, NULL);
     for (int s = 0; s < STAGE_COUNT; s++) {
         bool given =
             (s == STAGE_TEACHER && r->teacher.from[0]) || (s == STAGE_LOGITS && r->logits.path[0]);
@@ -189,7 +239,7 @@ static void put_results(json_t *facts, const char *folder, const struct recipe *
         done = false;
     json_object_set_new(facts, "done", json_boolean(done));
     if (summary)
-        json_object_set_new(facts, "results", summary);
+        json_object_set(facts, "results", summary);
 }
 
 int run_facts(json_t **out, const char *folder)
@@ -202,16 +252,19 @@ int run_facts(json_t **out, const char *folder)
     if (!file_exists(path))
         return FAIL(RETORT_INPUT, "%s is no run folder: it has no recipe.yaml", folder);
     rc = recipe_load(&recipe, path);
+    if (rc == RETORT_OK)
+        rc = path_join(path, folder, "summary.json");
     if (rc != RETORT_OK)
         return rc;
-    json_t *lines = run_metrics(folder);
+    json_t *lines = run_metrics(folder), *summary = json_load_file(path, 0, NULL);
     *out = json_pack("{s:s}", "folder", folder);
     put_owner(*out, folder);
-    put_progress(*out, lines, &recipe);
+    put_progress(*out, folder, lines, &recipe, summary);
     put_restarts(*out, lines);
     put_checkpoint(*out, folder);
-    put_results(*out, folder, &recipe);
+    put_results(*out, summary, &recipe);
     put_ranks(*out, folder);
+    json_decref(summary);
     json_decref(lines);
     return RETORT_OK;
 }

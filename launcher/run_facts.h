@@ -12,7 +12,8 @@ json_t *run_metrics(const char *folder);
 //   folder; state: running, stopped or dead (its launcher is); done: all stages are
 //   host, pid, job, running_s: of a living owner
 //   stage, epoch (from 0), epochs, step, steps (of the stage), loss, images_per_s, time_left_s (of
-//   the stage); top1, top5, ema_top1: of the stage's last epoch; accuracies are fractions
+//   the stage); in the logit pass view (from 0) and views in place of epochs and steps
+//   top1, top5, ema_top1: of the stage's last epoch; accuracies are fractions
 //   checkpoint: {path, age_s}; restarts, requeues, last_restart: {phase, step, cause}
 //   ranks: ["rank 0 on node7 (pid 12): …"] while it runs; results: summary.json
 int run_facts(json_t **out, const char *folder);

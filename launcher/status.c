@@ -61,12 +61,16 @@ static void print_progress(const json_t *facts)
     char progress[TEXT] = "", accuracy[TEXT] = "", left[32];
     const char *stage = json_string_value(json_object_get(facts, "stage"));
     const json_t *epoch = json_object_get(facts, "epoch"); // from 0 in files, from 1 for people
+    const json_t *view = json_object_get(facts, "view");
     const json_t *left_s = json_object_get(facts, "time_left_s");
     if (!stage)
         return;
     if (json_is_integer(epoch))
         snprintf(progress, sizeof progress, "epoch %lld", (long long)json_integer_value(epoch) + 1);
     add_total(progress, facts, "epochs");
+    if (json_is_integer(view))
+        snprintf(progress, sizeof progress, "view %lld", (long long)json_integer_value(view) + 1);
+    add_total(progress, facts, "views");
     add_number(progress, facts, "step", "step", 1, 0, "");
     add_total(progress, facts, "steps");
     add_number(progress, facts, "loss", "loss", 1, 3, "");

@@ -25,9 +25,17 @@ reached teacher 11
 kill -INT "$launcher"
 stopped teacher 11
 
+# What it is at is said while the logits are made, though they leave no line of metrics.jsonl.
 start parts 2 $never
-reached "logits view 1" -1
+"$RETORT_HELPERS/kill_at" -s 19 parts "logits view 2" -1 || fail "never came to view 2"
+"$retort" status parts >status.output || fail "retort status"
+grep -Eq '^  logits +view 2 of 2, images/s [1-9]' status.output &&
+    ! grep -Eq '^  (teacher|accuracy) ' status.output ||
+    fail "in the logit pass it says: $(cat status.output)"
 kill -TERM "$launcher"
+for state in parts/ranks/*.state; do
+    kill -CONT "$(sed -n 's/^pid *\([0-9]*\).*/\1/p' "$state")"
+done
 ended 75
 
 start parts 2 $never
