@@ -120,14 +120,19 @@ def figures(trainer, o, augmented):
             for _ in range(WINDOWS)]
 
 
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def run(rank, o, cores):
+    libraries = peak_memory()
     torch.set_num_threads(o.threads)
     if o.processes > 1:
         os.sched_setaffinity(0, cores[rank * o.threads:(rank + 1) * o.threads])
         dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     trainer = Trainer(o, rank)
     augmented, bare = figures(trainer, o, True), figures(trainer, o, False)
-    peak = torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peak = torch.tensor(peak_memory())
     if o.processes > 1:
         dist.all_reduce(peak, dist.ReduceOp.MAX)
     if rank == 0:
@@ -135,7 +140,7 @@ def run(rank, o, cores):
         print(json.dumps({
             "images_per_s": middle, "spread": (max(augmented) - min(augmented)) / middle,
             "bare_images_per_s": statistics.median(bare), "windows": augmented,
-            "peak_memory_bytes": int(peak), "torch": torch.__version__}), flush=True)
+            "peak_memory_bytes": int(peak), "libraries_bytes": libraries, "torch": torch.__version__}), flush=True)
     if o.processes > 1:
         dist.barrier()
         os._exit(0)  # DDP's own end can hang
