@@ -8,10 +8,12 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "worker/event_files.h"
 
 struct metrics {
     FILE *lines; // owned; NULL where nothing is written
     char lines_path[PATH_CAPACITY], summary_path[PATH_CAPACITY];
+    struct event_files *events; // owned; NULL where there are none
     json_t *summary;            // owned
     bool summary_changed;       // since it was read or written
     double opened_s, earlier_s; // when this start began; what the starts before it took
@@ -28,6 +30,7 @@ int metrics_create(struct metrics **out, const char *folder, int is_first)
         TRY(path_join(m->summary_path, folder, "summary.json"));
         m->lines = fopen(m->lines_path, "a");
         TRY_ELSE(m->lines, RETORT_WRITE, "cannot write %s: %s", m->lines_path, strerror(errno));
+        m->events = event_files_create(folder);
         m->summary = json_load_file(m->summary_path, 0, NULL);
         if (!m->summary)
             m->summary = json_object();
@@ -48,6 +51,7 @@ void metrics_destroy(struct metrics **p)
         return;
     if (m->lines)
         (void)fclose(m->lines);
+    event_files_destroy(&m->events);
     json_decref(m->summary);
     free(m);
     *p = NULL;
@@ -102,6 +106,7 @@ int metrics_forget(struct metrics *m, const char *stage, int64_t step, bool epoc
     int rc = RETORT_OK;
     if (!m->lines)
         return RETORT_OK;
+    event_files_resume(m->events, stage, step + 1);
     TRY(file_read(m->lines_path, LIMIT, &text, &bytes));
     kept = keep_known(text, bytes, stage, step, epoch_ended);
     if (kept < bytes) {
@@ -118,6 +123,7 @@ int metrics_flush(struct metrics *m)
 {
     if (m->lines && (fflush(m->lines) != 0 || fdatasync(fileno(m->lines)) != 0))
         return cannot_write(m);
+    event_files_flush(m->events);
     return RETORT_OK;
 }
 
@@ -130,6 +136,8 @@ int metrics_line(struct metrics *m, json_t *line)
         bad |= fflush(m->lines) != 0;
         if (bad)
             rc = cannot_write(m);
+        else
+            event_files_add(m->events, line);
     }
     json_decref(line);
     return rc;

@@ -1,5 +1,6 @@
 #pragma once
-// metrics.jsonl and summary.json of a run folder. Rank 0 writes; elsewhere every call does nothing.
+// metrics.jsonl, its copy for TensorBoard (event_files.h), and summary.json of a run folder. Rank 0
+// writes; elsewhere every call does nothing.
 //
 // metrics.jsonl is append-only while a run lives. When a stage resumes, what it wrote after its
 // checkpoint is forgotten, so that no line stands twice; lines of other stages stay.

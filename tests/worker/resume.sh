@@ -1,6 +1,7 @@
 #!/bin/sh
 # Killed at any moment of any stage, a run goes on and ends with the bits of one that was not.
 . "$(dirname "$0")/common.sh"
+here=$(cd "$(dirname "$0")" && pwd)
 recipe
 expect 0 run whole 2
 
@@ -23,6 +24,7 @@ expect 0 run parts 2
 same_bits whole parts
 nothing_half_written parts
 metrics_are_whole parts
+python3 "$here/event_files.py" parts 2 || fail "TensorBoard is shown something else"
 for expected in "teacher 2" "baseline 3" "student 3"; do
     stage=${expected% *}
     [ "$(lines_of parts | grep -c "^epoch $stage ")" = "${expected#* }" ] ||
@@ -39,7 +41,12 @@ killed moved 4 teacher 9
 killed moved 1 "logits view 2" -1
 killed moved 4 baseline 7
 killed moved 1 student 6
+# The curves for TensorBoard are a convenience: where none can be written, the run goes on.
+rm -r moved/tensorboard
+: >moved/tensorboard
 expect 0 run moved 4
+[ "$(grep -c 'warning: no curves for TensorBoard from here on: .*/tensorboard/student/' "$work/output")" = 1 ] ||
+    fail "not one warning: $(cat "$work/output")"
 same_bits whole moved
 
 # Nothing is left to do.

@@ -130,6 +130,40 @@ static void a_rank_that_is_not_first_writes_nothing(void **state)
     assert_false(file_exists(s->summary));
 }
 
+// A stage's file begins with its first line; a start after it makes another. (event_files.py, run
+// by resume.sh, reads them.)
+static void curves_have_a_file_a_start(void **state)
+{
+    struct scratch *s = *state;
+    static const char *const expected[] = {"teacher/events.out.tfevents.000001",
+                                           "teacher/events.out.tfevents.000002",
+                                           "student/events.out.tfevents.000001"};
+    char path[256];
+    for (int start = 0; start < 2; start++) {
+        assert_int_equal(metrics_forget(s->metrics, "teacher", 2 * start - 1, true), RETORT_OK);
+        put(s, "restart", "teacher", 2 * start); // has no number for a curve
+        (void)snprintf(path, sizeof path, "%s/tensorboard/%s", s->folder, expected[start]);
+        assert_false(file_exists(path));
+        json_t *line = json_pack("{s:s,s:s,s:i,s:f}", "event", "train", "stage", "teacher", "step",
+                                 2 * start + 1, "loss", 0.5);
+        assert_int_equal(metrics_line(s->metrics, line), RETORT_OK);
+        assert_true(file_size(path) > 0);
+    }
+    assert_int_equal(metrics_forget(s->metrics, "student", -1, true), RETORT_OK);
+    assert_int_equal(
+        metrics_line(s->metrics, json_pack("{s:s,s:s,s:i,s:f}", "event", "epoch", "stage",
+                                           "student", "step", 4, "top1", 0.0)),
+        RETORT_OK);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/tensorboard/%s", s->folder, expected[i]);
+        assert_int_equal(unlink(path), 0);
+        *strrchr(path, '/') = '\0';
+        (void)rmdir(path); // when it was the last
+    }
+    (void)snprintf(path, sizeof path, "%s/tensorboard", s->folder);
+    assert_int_equal(rmdir(path), 0);
+}
+
 static void the_summary_outlives_a_restart(void **state)
 {
     struct scratch *s = *state;
@@ -172,6 +206,7 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(halves_of_lines_are_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_rank_that_is_not_first_writes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(curves_have_a_file_a_start, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_summary_outlives_a_restart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_clock_goes_on_after_a_restart, set_up, tear_down),
     };
