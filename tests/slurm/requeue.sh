@@ -1,6 +1,6 @@
 #!/bin/bash
 # Warned of its end, a job checkpoints, goes back into the queue and ends with the bits of a run that nobody
-# disturbed: on both nodes again, and on the one that is left.
+# disturbed: on both nodes again, on the one that is left, and on both when the other is back.
 . "$(dirname "$0")/lib.bash"
 cluster_start 2 4
 slurm_recipe
@@ -23,21 +23,34 @@ sed -i '/"event":"requeue"/d' both/metrics.jsonl # the one line that is of no st
 metrics_are_whole both
 passed "USR1, checkpoint, requeue, the same bits"
 
-submitted --out fewer --nodes 1-2 --ranks-per-node 2 --launcher mpirun
-paused 1 fewer student 2
-scontrol update nodename=node2 state=drain reason=test
+# Both nodes are drained while it stops, so that it waits: the states of ranks that are gone would be taken for the next.
+submitted --out moved --nodes 1-2 --ranks-per-node 2 --launcher mpirun
+paused 1 moved student 2
+scontrol update nodename=node[1-2] state=drain reason=test
 scancel --batch --signal=USR1 "$job"
-wait_until 30 told 1 fewer
-resumed 1 fewer
-came_back "$job" 1
+wait_until 30 told 1 moved
+resumed 1 moved
+wait_until 60 eval '[ "$(restarts $job)" = 1 ]'
+wait_until 60 in_state "$job" PENDING
+rm moved/ranks/*.state
+scontrol update nodename=node1 state=resume
+paused 1 moved student $((step + 4))
+scontrol update nodename=node2 state=resume
+scancel --batch --signal=USR1 "$job"
+wait_until 30 told 1 moved
+resumed 1 moved
+came_back "$job" 2
 job_ends "$job" COMPLETED 120
-says "fewer/slurm-$job.log" "start 1, on node\[1-2\]"
-says "fewer/slurm-$job.log" "start 2, on node1$"
-says "fewer/slurm-$job.log" "starting in fewer with 4 ranks"
-says "fewer/slurm-$job.log" "going on in fewer with 2 ranks"
-says fewer/job.sbatch '^options=.*run.microbatches=4'
-same_bits whole fewer teacher student
-passed "requeued onto one node"
+says "moved/slurm-$job.log" "start 1, on node\[1-2\]"
+says "moved/slurm-$job.log" "start 2, on node1$"
+says "moved/slurm-$job.log" "start 3, on node\[1-2\]"
+says "moved/slurm-$job.log" "starting in moved with 4 ranks"
+says "moved/slurm-$job.log" "going on in moved with 2 ranks"
+says "moved/slurm-$job.log" "going on in moved with 4 ranks"
+says "moved/slurm-$job.log" "student goes on from step ($step|$((step + 1))) "
+says moved/job.sbatch '^options=.*run.microbatches=4'
+same_bits whole moved teacher student
+passed "requeued onto one node, and onto both again"
 
 # Cancelled, it does not come back; what was kept serves the next job.
 submitted --out again --nodes 1 --ranks-per-node 2 --set run.microbatches=4
