@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "launcher/choices.h"
 #include "launcher/commands.h"
+#include "launcher/gpus.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
 #include "launcher/start.h"
@@ -25,13 +26,15 @@ static int parse(struct arguments *a, int argc, char **argv, bool *helped)
         {"arch", OPTION_TEXT, "NAME", &a->arch, "the network (default conv12)", 0, 0},
         {"norm", OPTION_CHOICE, "none|batch|batch_sync", &a->norm, "default batch", 0, 0},
         {"batch", OPTION_COUNT, "N", &a->batch, "global (default: 50 a rank)", 1, BATCH_MAX},
-        {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: a rank a core)", 1, RANKS_MAX},
+        {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: one a GPU or core)", 1,
+         RANKS_MAX},
         {"threads", OPTION_COUNT, "N", &a->threads, "of each rank (default: cores / ranks)", 1,
          THREADS_MAX},
         {"microbatches", OPTION_COUNT, "N", &a->microbatches,
          "parts of a batch (default: the ranks)", 1, BATCH_MAX},
-        {"precision", OPTION_CHOICE, "f32", &a->precision, "default f32", 0, 0},
-        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
+        {"precision", OPTION_CHOICE, "f32|bf16", &a->precision,
+         "default: the device's own; bf16: GPUs only", 0, 0},
+        {"device", OPTION_DEVICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
         {"seconds", OPTION_COUNT, "N", &a->seconds, "how long (default 10)", 1, SECONDS_MAX},
         {"json", OPTION_FLAG, NULL, &a->json, "print one JSON object", 0, 0},
     };
@@ -44,8 +47,9 @@ static int parse(struct arguments *a, int argc, char **argv, bool *helped)
 // What was not given follows from the machine.
 static int settle(struct arguments *a)
 {
+    const int gpus = gpus_settle(&a->device, a->ranks);
     if (!a->ranks)
-        a->ranks = machine_cores();
+        a->ranks = gpus > 0 ? gpus : machine_cores();
     if (!a->threads)
         a->threads = machine_cores() / a->ranks;
     if (a->threads < 1)
@@ -65,7 +69,7 @@ static int settle(struct arguments *a)
 int bench_main(int argc, char **argv)
 {
     struct arguments a = {
-        .arch = "conv12", .norm = "batch", .precision = "f32", .device = "auto", .seconds = 10};
+        .arch = "conv12", .norm = "batch", .precision = "", .device = "auto", .seconds = 10};
     char batch[16], microbatches[16], threads[16], seconds[16];
     bool helped;
     int rc;
@@ -78,8 +82,8 @@ int bench_main(int argc, char **argv)
     snprintf(threads, sizeof threads, "%d", a.threads);
     snprintf(seconds, sizeof seconds, "%d", a.seconds);
     const char *arguments[] = {
-        "bench",  a.arch, batch, microbatches, threads, seconds, a.json ? "1" : "0",
-        a.device, a.norm, NULL};
+        "bench",  a.arch, batch,       microbatches, threads, seconds, a.json ? "1" : "0",
+        a.device, a.norm, a.precision, NULL};
     const struct start start = {.ranks = a.ranks, .threads = a.threads, .arguments = arguments};
     rc = start_ranks(&start);
 fail:

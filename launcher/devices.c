@@ -4,8 +4,43 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "launcher/commands.h"
+#include "launcher/gpus.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static void say_gpu(const json_t *gpu)
+{
+    char memory[32];
+    const char *why = text_of(gpu, "why");
+    format_bytes((double)json_integer_value(json_object_get(gpu, "memory_bytes")), memory,
+                 sizeof memory);
+    log_info("gpu        %s, %s, compute capability %d.%d%s%s", text_of(gpu, "name"), memory,
+             (int)json_integer_value(json_object_get(gpu, "major")),
+             (int)json_integer_value(json_object_get(gpu, "minor")),
+             why[0] ? "; cannot be used: " : "", why);
+}
+
+static void say_gpus(void)
+{
+    json_t *report = gpus_ask("cuda"), *gpu;
+    const char *why = report ? text_of(report, "why") : "retort-worker does not say";
+    const char *driver = text_of(report, "driver"), *libraries = text_of(report, "libraries");
+    size_t i;
+    if (why[0])
+        log_info("gpu        none: %s", why);
+    json_array_foreach(json_object_get(report, "gpus"), i, gpu) say_gpu(gpu);
+    if (driver[0])
+        log_info("driver     %s", driver);
+    if (libraries[0])
+        log_info("libraries  %s", libraries);
+    json_decref(report);
+}
 
 int devices_main(int argc, char **argv)
 {
@@ -26,5 +61,6 @@ int devices_main(int argc, char **argv)
     log_info("cores      %d", machine_cores());
     log_info("features   %s", features[0] ? features : "none that matter");
     log_info("memory     %s", memory);
+    say_gpus();
     return RETORT_OK;
 }

@@ -8,6 +8,7 @@
 #include "launcher/checkpoint_choice.h"
 #include "launcher/choices.h"
 #include "launcher/commands.h"
+#include "launcher/gpus.h"
 #include "launcher/machine.h"
 #include "launcher/options.h"
 #include "launcher/start.h"
@@ -32,10 +33,11 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
         {"split", OPTION_CHOICE, "val|train", &a->split, "default val", 0, 0},
         {"stage", OPTION_CHOICE, "teacher|baseline|student", &a->stage,
          "of a run (default: the student, else what there is)", 0, 0},
-        {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: a rank a core)", 1, RANKS_MAX},
+        {"ranks", OPTION_COUNT, "N", &a->ranks, "processes (default: one a GPU or core)", 1,
+         RANKS_MAX},
         {"threads", OPTION_COUNT, "N", &a->threads, "of each rank (default: cores / ranks)", 1,
          THREADS_MAX},
-        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
+        {"device", OPTION_DEVICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
         {"logits", OPTION_TEXT, "OUT.h5", &a->logits, "keep the logits of every picture there", 0,
          0},
         {"json", OPTION_FLAG, NULL, &a->json, "print one JSON object", 0, 0},
@@ -59,13 +61,16 @@ static int find_data(char out[PATH_CAPACITY], const char *folder, const char *as
     return rc == RETORT_OK ? path_join(out, "", recipe.data.path) : rc;
 }
 
-static int start_eval(const struct arguments *a, const char *checkpoint, const char *data)
+static int start_eval(struct arguments *a, const char *checkpoint, const char *data)
 {
     char threads[16];
+    const int gpus = gpus_settle(&a->device, a->ranks);
     const char *arguments[] = {
         "eval",    checkpoint, data,      a->weights, a->split, a->json ? "1" : "0",
         a->device, threads,    a->logits, NULL};
-    struct start start = {.ranks = a->ranks ? a->ranks : machine_cores(), .arguments = arguments};
+    struct start start = {.ranks = a->ranks, .arguments = arguments};
+    if (start.ranks == 0)
+        start.ranks = gpus > 0 ? gpus : machine_cores();
     start.threads = a->threads ? a->threads : machine_cores() / start.ranks;
     if (start.threads < 1)
         start.threads = 1;

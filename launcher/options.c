@@ -65,6 +65,10 @@ static int set_value(const struct command_options *c, const struct option_row *r
         return RETORT_OK;
     case OPTION_COUNT:
         return set_count(c, row, text);
+    case OPTION_DEVICE:
+        if (strcmp(text, "softgpu") == 0)
+            break;
+        // fall through
     case OPTION_CHOICE:
         if (!is_choice(row->value, text))
             return FAIL(RETORT_USAGE, "%s: --%s %s: expected %s", c->command, row->name, text,

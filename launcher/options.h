@@ -12,6 +12,7 @@ enum option_kind {
     OPTION_TEXT,   // const char **
     OPTION_COUNT,  // int *, a whole number of [low, high]
     OPTION_CHOICE, // const char **, one of the words in `value` ("auto|cpu")
+    OPTION_DEVICE, // the same; the tests' software GPU is taken too
     OPTION_LIST,   // struct text_list *, may be repeated
 };
 

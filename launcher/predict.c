@@ -35,7 +35,7 @@ static int parse(struct arguments *a, int argc, char **argv, int *first, bool *h
         {"stage", OPTION_CHOICE, "teacher|baseline|student", &a->stage,
          "of a run (default: the student, else what there is)", 0, 0},
         {"threads", OPTION_COUNT, "N", &a->threads, "default: one a core", 1, THREADS_MAX},
-        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
+        {"device", OPTION_DEVICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
         {"json", OPTION_FLAG, NULL, &a->json, "print a JSON object a picture, each on a line", 0,
          0},
     };

@@ -22,7 +22,8 @@ static int parse(struct run_arguments *a, int argc, char **argv, int *first, boo
 {
     const struct option_row rows[] = {
         {"ranks", OPTION_COUNT, "N", &a->ranks,
-         "processes (default: a rank a core; on resume those of the first start)", 1, RANKS_MAX},
+         "processes (default: one a GPU or core; on resume those of the first start)", 1,
+         RANKS_MAX},
         {"threads", OPTION_COUNT, "N", &a->threads,
          "of each rank (default: the cores divided at the first start)", 1, THREADS_MAX},
         {"out", OPTION_TEXT, "DIR", &a->out, "the run folder (default: runs/<recipe's name>)", 0,
@@ -33,8 +34,8 @@ static int parse(struct run_arguments *a, int argc, char **argv, int *first, boo
          "only these now, with commas between (default: the recipe's)", 0, 0},
         {"fresh", OPTION_FLAG, NULL, &a->fresh,
          "move a folder that exists to DIR.old-N and start anew", 0, 0},
-        {"device", OPTION_CHOICE, DEVICE_CHOICES, &a->device,
-         "what computes (default auto: the fastest)", 0, 0},
+        {"device", OPTION_DEVICE, DEVICE_CHOICES, &a->device,
+         "what computes (default auto: GPUs that can be used, else the CPU)", 0, 0},
         {"hosts", OPTION_TEXT, "a:4,b:4", &a->hosts, "start the ranks there, by ssh", 0, 0},
         {"launcher", OPTION_CHOICE, LAUNCHER_CHOICES, &a->launcher,
          "what starts them (default auto: srun in a Slurm allocation if it can, else mpirun)", 0,

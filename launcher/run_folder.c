@@ -38,6 +38,21 @@ int run_folder_name(char folder[PATH_CAPACITY], const char *out, const char *rec
     return path_join(folder, "runs", name);
 }
 
+const char *run_folder_device(const char *folder)
+{
+    static const char *const devices[] = {"cpu", "cuda", "reference"};
+    char path[PATH_CAPACITY], *text = NULL;
+    const char *found = "auto";
+    size_t bytes;
+    if (path_join(path, folder, "device.txt") == RETORT_OK && file_exists(path) &&
+        file_read(path, PATH_CAPACITY, &text, &bytes) == RETORT_OK)
+        for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++)
+            if (strncmp(text, devices[i], strlen(devices[i])) == 0)
+                found = devices[i];
+    free(text);
+    return found;
+}
+
 // "a:4,b:4" is 8; a host without a number has one slot.
 static int host_slots(const char *hosts)
 {
@@ -51,12 +66,13 @@ static int host_slots(const char *hosts)
     return slots < 1 ? 1 : (int)slots;
 }
 
-// The allocation's tasks or one rank a core, but no more than a batch has parts.
+// The allocation's tasks, or one rank a GPU or core, but no more than a batch has parts.
 static int default_ranks(const struct run_request *request, const struct recipe *recipe)
 {
     struct allocation a;
     int ranks = request->hosts        ? host_slots(request->hosts)
                 : allocation_read(&a) ? a.ranks
+                : request->gpus > 0   ? request->gpus
                                       : machine_cores();
     if (recipe->run.microbatches > 0 && ranks > recipe->run.microbatches)
         ranks = (int)recipe->run.microbatches;

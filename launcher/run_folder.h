@@ -12,6 +12,7 @@ struct run_request {
     int ranks, threads; // 0: by default
     const char *hosts;  // or NULL
     const char *device; // settles run.precision: auto
+    int gpus;           // of this machine, to have a rank each; 0: a rank a core
     bool fresh;         // what is in the folder does not count
 };
 
@@ -24,6 +25,8 @@ struct run_plan {
 
 // `out` without slashes at its end, or NULL: runs/<recipe's name without .yaml>.
 int run_folder_name(char folder[PATH_CAPACITY], const char *out, const char *recipe_path);
+// The device that the run in the folder began on ("cpu"), or "auto".
+const char *run_folder_device(const char *folder);
 // Fills in the plan for `p->folder` and refuses what cannot be run. Writes nothing.
 int run_plan_make(struct run_plan *p, const struct run_request *request);
 // Refuses inputs that are missing or not ours.

@@ -2,11 +2,13 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "launcher/gpus.h"
 #include "launcher/left_ranks.h"
 #include "launcher/restart.h"
 #include "launcher/result.h"
@@ -53,12 +55,15 @@ static int open_folder(const struct run_plan *p, bool fresh, struct owner *owner
 // A first start that was refused before it made anything leaves no recipe that would bind the next.
 static void forget_refused_start(const struct run_plan *p, int code)
 {
-    char metrics[PATH_CAPACITY], recipe[PATH_CAPACITY];
+    char metrics[PATH_CAPACITY], recipe[PATH_CAPACITY], device[PATH_CAPACITY];
     if (p->resumes || (code != RETORT_USAGE && code != RETORT_INPUT))
         return;
     if (path_join(metrics, p->folder, "metrics.jsonl") == RETORT_OK && file_size(metrics) <= 0 &&
-        path_join(recipe, p->folder, "recipe.yaml") == RETORT_OK)
+        path_join(recipe, p->folder, "recipe.yaml") == RETORT_OK &&
+        path_join(device, p->folder, "device.txt") == RETORT_OK) {
         unlink(recipe);
+        unlink(device);
+    }
 }
 
 static int run_ranks(const struct run_plan *p, const struct run_arguments *a,
@@ -95,11 +100,22 @@ static bool is_done(const char *folder)
     return done;
 }
 
-int run_one(const struct run_arguments *a, const char *folder, bool skip_done)
+// A run goes on where it began; a new one takes GPUs that can be used.
+static void settle_device(struct run_arguments *a, const char *folder)
+{
+    if (strcmp(a->device, "auto") == 0 && !a->fresh)
+        a->device = run_folder_device(folder);
+    a->gpus = gpus_settle(&a->device, a->ranks);
+}
+
+int run_one(const struct run_arguments *asked, const char *folder, bool skip_done)
 {
     static struct run_plan plan; // large, and needed once at a time
+    struct run_arguments settled = *asked;
+    const struct run_arguments *a = &settled;
+    settle_device(&settled, folder);
     const struct run_request request = {a->recipe, &a->sets,  a->ranks, a->threads,
-                                        a->hosts,  a->device, a->fresh};
+                                        a->hosts,  a->device, a->gpus,  a->fresh};
     char stages[STAGES_CAPACITY];
     bool chosen[STAGE_COUNT];
     int rc;

@@ -9,6 +9,7 @@ struct run_arguments {
     const char *recipe; // the file
     int ranks, threads; // 0: by default
     int max_restarts;
+    int gpus; // of this machine that the device could use; 0: of no account
     const char *out, *stages, *device, *hosts, *launcher,
         *array; // out, stages, hosts, array or NULL
     struct text_list sets;

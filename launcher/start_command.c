@@ -50,25 +50,41 @@ static void add_default(struct start_command *c, const char *name, const char *v
     add_environment(c, name, set && *set ? set : value);
 }
 
-int start_worker_path(char *out)
+// The folder of this program.
+static void own_folder(char own[PATH_CAPACITY])
+{
+    ssize_t length = readlink("/proc/self/exe", own, PATH_CAPACITY - 1);
+    own[length > 0 ? length : 0] = '\0';
+    char *slash = strrchr(own, '/');
+    if (slash)
+        *slash = '\0';
+}
+
+bool start_worker_find(char *out)
 {
     const char *places[] = {"retort-worker", "../libexec/retort/retort-worker"};
     const char *set = getenv("RETORT_WORKER");
     char own[PATH_CAPACITY];
     if (set && *set) {
-        if (access(set, X_OK) != 0 || strlen(set) >= PATH_CAPACITY)
-            return FAIL(RETORT_FAILED, "RETORT_WORKER=%s is no program that can be run", set);
-        snprintf(out, PATH_CAPACITY, "%s", set);
-        return RETORT_OK;
+        (void)snprintf(out, PATH_CAPACITY, "%s", set);
+        return strlen(set) < PATH_CAPACITY && access(set, X_OK) == 0;
     }
-    ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
-    own[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(own, '/');
-    if (slash)
-        *slash = '\0';
+    own_folder(own);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
         if (path_join(out, own, places[i]) == RETORT_OK && access(out, X_OK) == 0)
-            return RETORT_OK;
+            return true;
+    return false;
+}
+
+int start_worker_path(char *out)
+{
+    const char *set = getenv("RETORT_WORKER");
+    char own[PATH_CAPACITY];
+    if (start_worker_find(out))
+        return RETORT_OK;
+    if (set && *set)
+        return FAIL(RETORT_FAILED, "RETORT_WORKER=%s is no program that can be run", set);
+    own_folder(own);
     return FAIL(RETORT_FAILED,
                 "retort-worker is neither in %s nor in %s/../libexec/retort; install both, or name "
                 "it in RETORT_WORKER",
@@ -161,6 +177,9 @@ static void add_environments(struct start_command *c, const struct start *s, boo
     if (!fits) // threads that spin while they wait would take the core from those that work
         add_default(c, "OMP_WAIT_POLICY", "PASSIVE");
     add_default(c, "GLIBC_TUNABLES", MALLOC_TUNABLES);
+    const char *plugins = getenv("RETORT_PLUGINS");
+    if (plugins && *plugins)
+        add_environment(c, "RETORT_PLUGINS", plugins);
     if (s->owner) // they write nothing more once the folder is another's
         add_environment(c, "RETORT_OWNER", s->owner->token);
     // mpirun gives rank 0 a terminal of its own, whatever ours is.

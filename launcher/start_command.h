@@ -18,5 +18,8 @@ struct start_command {
 int start_command_build(struct start_command *c, const struct start *s);
 // One line that a shell would take.
 void start_command_print(const struct start_command *c);
-// The program of a rank, into out[PATH_CAPACITY]. RETORT_FAILED when it is not found.
+// The program of a rank, into out[PATH_CAPACITY]; false, and nothing is printed, when it is not
+// there.
+bool start_worker_find(char *out);
+// The same with a line that says so: RETORT_FAILED.
 int start_worker_path(char *out);

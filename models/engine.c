@@ -12,12 +12,6 @@
 #define DEVICES "cuda, reference"
 #endif
 
-// Engines that are libraries of their own. The software GPU is test equipment: the CUDA engine's
-// own files over a runtime for the CPU.
-static const struct plugin {
-    const char *device, *library;
-} PLUGINS[] = {{"cuda", "libretort_cuda.so"}, {"softgpu", "libretort_softgpu.so"}};
-
 int engine_open(struct engine **out, const struct engine_options *options)
 {
     *out = NULL;
@@ -27,9 +21,8 @@ int engine_open(struct engine **out, const struct engine_options *options)
     if (strcmp(options->device, "cpu") == 0)
         return cpu_open(out, options);
 #endif
-    for (size_t i = 0; i < sizeof(PLUGINS) / sizeof(PLUGINS[0]); i++)
-        if (strcmp(options->device, PLUGINS[i].device) == 0)
-            return plugin_open(out, options, PLUGINS[i].library);
+    if (plugin_is(options->device))
+        return plugin_open(out, options);
     return FAIL(RETORT_USAGE, "this build has no device \"%s\"; it has " DEVICES, options->device);
 }
 

@@ -8,6 +8,19 @@
 
 #include "base/error.h"
 
+// The software GPU is test equipment: the CUDA engine's own files over a runtime for the CPU.
+static const char *library_of(const char *device)
+{
+    if (strcmp(device, "cuda") == 0)
+        return "libretort_cuda.so";
+    return strcmp(device, "softgpu") == 0 ? "libretort_softgpu.so" : NULL;
+}
+
+bool plugin_is(const char *device)
+{
+    return library_of(device) != NULL;
+}
+
 // RETORT_PLUGINS, else the folder of the program that runs.
 static void plugin_folder(char out[PATH_MAX])
 {
@@ -23,24 +36,37 @@ static void plugin_folder(char out[PATH_MAX])
         *slash = '\0';
 }
 
-int plugin_open(struct engine **out, const struct engine_options *options, const char *library)
+bool plugin_find(void *out, const char *device, const char *name, char why[PLUGIN_WHY])
 {
-    int (*entry)(struct engine **, const struct engine_options *);
     char folder[PATH_MAX], path[PATH_MAX + 64];
+    const char *library = library_of(device);
+    CHECK(library != NULL);
     plugin_folder(folder);
     snprintf(path, sizeof(path), "%s/%s", folder, library);
-    if (access(path, R_OK) != 0)
-        return FAIL(RETORT_USAGE,
-                    "device %s: there is no %s in %s: this build has no such engine; use --device "
-                    "cpu",
-                    options->device, library, folder);
+    if (access(path, R_OK) != 0) {
+        snprintf(why, PLUGIN_WHY, "there is no %s in %.512s: this build has no such engine",
+                 library, folder);
+        return false;
+    }
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (handle == NULL)
-        return FAIL(RETORT_USAGE, "device %s: its engine cannot be loaded: %s; use --device cpu",
-                    options->device, dlerror());
-    void *symbol = dlsym(handle, ENGINE_PLUGIN_ENTRY);
-    if (symbol == NULL)
-        return FAIL(RETORT_USAGE, "device %s: %s is no engine of ours", options->device, path);
-    memcpy(&entry, &symbol, sizeof(entry));
+    if (handle == NULL) {
+        snprintf(why, PLUGIN_WHY, "its engine cannot be loaded: %s", dlerror());
+        return false;
+    }
+    void *symbol = dlsym(handle, name);
+    if (symbol == NULL) {
+        snprintf(why, PLUGIN_WHY, "%.512s is no engine of ours", path);
+        return false;
+    }
+    memcpy(out, &symbol, sizeof(symbol)); // a function's address, which C keeps apart from others
+    return true;
+}
+
+int plugin_open(struct engine **out, const struct engine_options *options)
+{
+    int (*entry)(struct engine **, const struct engine_options *);
+    char why[PLUGIN_WHY];
+    if (!plugin_find(&entry, options->device, ENGINE_PLUGIN_OPEN, why))
+        return FAIL(RETORT_USAGE, "device %s: %s; use --device cpu", options->device, why);
     return entry(out, options);
 }

@@ -3,14 +3,39 @@
 // without what they need.
 //
 // A plug-in lies beside the program, or in the folder that RETORT_PLUGINS names. What it needs of
-// base (messages, their prefix) is the program's own: such programs export it (ENABLE_EXPORTS).
+// base (messages, their prefix) and of comm is the program's own: such programs export it
+// (ENABLE_EXPORTS).
 
 #include "models/engine.h"
 
-// What each plug-in defines.
+// ---- what each plug-in defines
 int retort_engine_open(struct engine **out, const struct engine_options *options);
-#define ENGINE_PLUGIN_ENTRY "retort_engine_open"
+#define ENGINE_PLUGIN_OPEN "retort_engine_open"
 
-// Opens the engine of `library` ("libretort_cuda.so"); RETORT_USAGE with one line when it can't be
-// loaded. The library stays open until the program ends.
-int plugin_open(struct engine **out, const struct engine_options *options, const char *library);
+// What the plug-in sees of this machine's GPUs, without starting work on any.
+enum { REPORTED_GPUS = 64, REPORT_TEXT = 256 };
+struct gpu_report {
+    char name[REPORT_TEXT];
+    int major, minor; // compute capability
+    size_t memory_bytes;
+    char why[REPORT_TEXT]; // it cannot be used; "": it can
+};
+struct plugin_report {
+    char libraries[REPORT_TEXT]; // "CUDA 13.0, cuDNN 9.19.0, NCCL 2.28.9"
+    char driver[REPORT_TEXT];    // "for CUDA 13.0"; "" without one
+    char why[REPORT_TEXT];       // there is no GPU; "" when there are some
+    int count;
+    struct gpu_report gpus[REPORTED_GPUS];
+};
+void retort_engine_report(struct plugin_report *out);
+#define ENGINE_PLUGIN_REPORT "retort_engine_report"
+
+// ---- for programs
+bool plugin_is(const char *device); // whether the device's engine is a plug-in
+// Opens the device's plug-in and looks up a function, into the function pointer at `out`. When it
+// can't be, `why` is the reason and nothing is printed. The library stays open until the program
+// ends.
+enum { PLUGIN_WHY = 1024 };
+bool plugin_find(void *out, const char *device, const char *name, char why[PLUGIN_WHY]);
+// Opens the device's engine; RETORT_USAGE with one line when its plug-in can't be loaded.
+int plugin_open(struct engine **out, const struct engine_options *options);

@@ -9,15 +9,19 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/recipe.h"
 #include "models/engine.h"
+#include "worker/device.h"
 #include "worker/microbatches.h"
 
 enum { PICTURES = 512, WARM_UP_STEPS = 2, PIXEL_CHANNELS = 3 };
+static const double TIMEOUT_S = 120; // of a wait between GPUs
 
 struct bench {
     const struct bench_options *options;
     struct comm *comm;
     struct engine *engine;
+    struct device_comm *gpus;
     struct graph *graph;
     struct network *network;
     struct microbatches microbatches;
@@ -68,11 +72,10 @@ fail:
 static int create_engine(struct bench *b)
 {
     const struct bench_options *o = b->options;
-    bool reference = strcmp(o->device, "reference") == 0;
     struct engine_options engine = {.device = o->device,
                                     .threads = o->threads,
                                     .local_rank = comm_local_rank(b->comm),
-                                    .precision = reference ? PRECISION_F64 : PRECISION_F32,
+                                    .precision = o->precision,
                                     .deterministic = true};
     struct graph_options graph = {PIXEL_CHANNELS, o->size, o->size,
                                   o->classes,     o->norm, ACTIVATION_RELU};
@@ -155,7 +158,8 @@ static int create_microbatches(struct bench *b)
     return rc;
 }
 
-static void bench_close(struct bench *b)
+// `agreed`: the other ranks close too.
+static void bench_close(struct bench *b, bool agreed)
 {
     microbatches_free(&b->microbatches);
     network_destroy(&b->network);
@@ -167,6 +171,8 @@ static void bench_close(struct bench *b)
         b->sums,           b->labels,           b->pixels};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         engine_free(b->engine, owned[i]);
+    if (agreed)
+        device_disconnect(&b->gpus, b->comm);
     engine_close(&b->engine);
 }
 
@@ -179,6 +185,7 @@ static int bench_open(struct bench *b)
                           &b->first, &b->last);
     TRY(comm_agree(b->comm, first ? create_engine(b) : RETORT_OK));
     TRY(comm_agree(b->comm, first ? RETORT_OK : create_engine(b)));
+    TRY(device_connect(&b->gpus, b->comm, b->engine, b->options->device, TIMEOUT_S));
     TRY(comm_agree(b->comm, create_network(b)));
     TRY(comm_agree(b->comm, create_samples(b)));
     TRY(comm_agree(b->comm, create_arenas(b)));
@@ -194,6 +201,7 @@ fail:
     do {                                                                                           \
         double start_ = clock_seconds();                                                           \
         TRY(call);                                                                                 \
+        TRY(comm_wait(b->comm));                                                                   \
         TRY(engine_synchronize(b->engine));                                                        \
         b->seconds[part] += clock_seconds() - start_;                                              \
     } while (0)
@@ -281,6 +289,7 @@ static void summarise(const struct bench *b, struct bench_result *out, double se
     out->flops_per_image = 3.0 * graph_flops(b->graph);
     out->ranks = comm_size(b->comm);
     (void)snprintf(out->processor, sizeof out->processor, "%s", engine_describe(b->engine));
+    out->precision = device_precision_name(b->engine, b->options->precision);
 }
 
 // The largest rank's resident peak.
@@ -333,7 +342,7 @@ int bench_measure(struct bench_result *out, struct comm *comm, const struct benc
     TRY(run_windows(&b, out));
     *agreed = true;
 fail:
-    bench_close(&b);
+    bench_close(&b, *agreed);
     return rc;
 }
 
@@ -358,13 +367,12 @@ static void print_json(const struct bench_result *r, const struct bench_options 
         json_array_append_new(windows, json_real(r->windows[i]));
     json_t *j = json_pack(
         "{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o}",
-        "arch", o->arch, "device", o->device, "processor", r->processor, "precision",
-        strcmp(o->device, "reference") == 0 ? "f64" : "f32", "ranks", r->ranks, "threads",
-        o->threads, "batch", o->batch, "microbatches", o->microbatches, "images_per_s",
-        r->images_per_s, "bare_images_per_s", bare_images_per_s(r), "spread", r->spread, "step_ms",
-        r->step_ms, "gflops_per_s", r->images_per_s * r->flops_per_image * 1e-9, "network_bytes",
-        (json_int_t)r->network_bytes, "peak_memory_bytes", (json_int_t)r->peak_memory_bytes,
-        "share", shares, "windows", windows);
+        "arch", o->arch, "device", o->device, "processor", r->processor, "precision", r->precision,
+        "ranks", r->ranks, "threads", o->threads, "batch", o->batch, "microbatches",
+        o->microbatches, "images_per_s", r->images_per_s, "bare_images_per_s", bare_images_per_s(r),
+        "spread", r->spread, "step_ms", r->step_ms, "gflops_per_s",
+        r->images_per_s * r->flops_per_image * 1e-9, "network_bytes", (json_int_t)r->network_bytes,
+        "peak_memory_bytes", (json_int_t)r->peak_memory_bytes, "share", shares, "windows", windows);
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     (void)fputc('\n', stdout);
     json_decref(j);
@@ -411,11 +419,18 @@ static int64_t norm_of(const char *word)
     return strcmp(word, "batch_sync") == 0 ? NORM_BATCH_SYNC : NORM_BATCH;
 }
 
+// What was asked for by name, the engine may refuse.
+static int64_t precision_of(const char *word, const char *device)
+{
+    if (strcmp(word, "bf16") == 0)
+        return PRECISION_BF16;
+    return strcmp(word, "f32") == 0 ? PRECISION_F32 : device_precision(device, PRECISION_AUTO);
+}
+
 int bench_main(struct comm *comm, char **arguments, bool *agreed)
 {
     struct bench_options options = {.arch = arguments[0],
-                                    .device =
-                                        strcmp(arguments[6], "auto") == 0 ? "cpu" : arguments[6],
+                                    .device = device_choose(arguments[6]),
                                     .norm = norm_of(arguments[7]),
                                     .batch = number(arguments[1]),
                                     .microbatches = number(arguments[2]),
@@ -426,6 +441,7 @@ int bench_main(struct comm *comm, char **arguments, bool *agreed)
     struct bench_result result;
     int rc = RETORT_OK;
     *agreed = true;
+    options.precision = precision_of(arguments[8], options.device);
     if (options.batch < options.microbatches || options.microbatches < comm_size(comm))
         return FAIL(RETORT_USAGE, "bench: %d ranks, %d micro-batches and a batch of %d do not fit",
                     comm_size(comm), options.microbatches, options.batch);

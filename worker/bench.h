@@ -21,7 +21,7 @@ enum { BENCH_WINDOWS = 7 };
 
 struct bench_options {
     const char *arch, *device; // borrowed
-    int64_t norm;              // enum norm_kind
+    int64_t norm, precision;   // enum norm_kind, enum precision_kind
     int batch, microbatches;   // global
     int threads;               // of each rank
     int seconds;               // of measuring, all windows
@@ -38,7 +38,8 @@ struct bench_result {
     size_t network_bytes;          // a rank's networks and their pictures
     size_t peak_memory_bytes;      // the largest rank's, resident
     double flops_per_image;        // forward and both gradients
-    char processor[160];           // engine_describe
+    char processor[384];           // engine_describe
+    const char *precision;         // "f32", "f64", "bf16"
     int ranks;
 };
 
@@ -49,6 +50,6 @@ int bench_measure(struct bench_result *out, struct comm *comm, const struct benc
 // On rank 0 to stdout.
 void bench_print(const struct bench_result *r, const struct bench_options *options, bool json);
 
-// Collective. ARCH BATCH MICROBATCHES THREADS SECONDS JSON DEVICE NORM, as retort-worker is given
-// them.
+// Collective. ARCH BATCH MICROBATCHES THREADS SECONDS JSON DEVICE NORM PRECISION, as retort-worker
+// is given them.
 int bench_main(struct comm *comm, char **arguments, bool *agreed);

@@ -1,13 +1,13 @@
 #include "worker/eval_checkpoint.h"
 
-#include <string.h>
-
 #include "base/error.h"
 #include "base/log.h"
 #include "worker/evaluate.h"
 #include "worker/kept_logits.h"
 #include "worker/network_file.h"
 #include "worker/plan.h"
+
+static const double TIMEOUT_S = 120; // of a wait between GPUs
 
 static void print_result(const struct eval_request *q, const struct evaluation *e)
 {
@@ -33,37 +33,41 @@ static void print_result(const struct eval_request *q, const struct evaluation *
         (double)e->count / e->seconds);
 }
 
-static int open_rank(struct rank *r, struct comm *comm, const struct eval_request *q)
+static int open_engine(struct rank *r, const struct eval_request *q, int64_t trained)
 {
-    struct engine_options options = {
-        .device = q->device,
-        .threads = q->threads,
-        .local_rank = comm_local_rank(comm),
-        .precision = strcmp(q->device, "reference") == 0 ? PRECISION_F64 : PRECISION_F32,
-        .deterministic = true};
+    const struct engine_options options = {.device = q->device,
+                                           .threads = q->threads,
+                                           .local_rank = comm_local_rank(r->comm),
+                                           .precision = device_precision(q->device, trained),
+                                           .deterministic = true};
+    return engine_open(&r->engine, &options);
+}
+
+// The network, and the engine that its precision asks for.
+static int open_rank(struct rank *r, struct network_file *file, const struct eval_request *q)
+{
     int rc = RETORT_OK;
-    memset(r, 0, sizeof *r);
-    r->comm = comm;
-    r->dataset.file.id = -1;
-    TRY_IN_TURN(r, engine_open(&r->engine, &options));
     TRY(rank_open_dataset(r, q->data));
-    TRY(rank_agree(r, shard_open(&r->val, comm, &r->dataset, q->split)));
+    TRY_IN_TURN(r, network_file_read(file, q->checkpoint, &r->dataset));
+    TRY_IN_TURN(r, open_engine(r, q, file->precision));
+    TRY(rank_agree(r, device_connect(&r->gpus, r->comm, r->engine, q->device, TIMEOUT_S)));
+    TRY(rank_agree(r, shard_open(&r->val, r->comm, &r->dataset, q->split)));
+    file->plan = plan_of_state(file->checkpoint.state, r->engine);
+    TRY(plan_complete(&file->plan, r, file->graph, DATASET_BLOCK));
 fail:
     return rc;
 }
 
 int eval_checkpoint(struct comm *comm, const struct eval_request *request, bool *agreed)
 {
-    struct rank rank;
+    struct rank rank = {.comm = comm, .dataset = {.file = {.id = -1}}};
     struct network_file file = {0};
     struct evaluator v = {0};
     struct kept_logits kept = {0};
     struct evaluation result;
     const bool keeps = request->logits[0] != '\0';
     int rc = RETORT_OK;
-    TRY(open_rank(&rank, comm, request));
-    TRY_IN_TURN(&rank, network_file_read(&file, request->checkpoint, &rank.dataset));
-    TRY(plan_complete(&file.plan, &rank, file.graph, DATASET_BLOCK));
+    TRY(open_rank(&rank, &file, request));
     TRY_IN_TURN(&rank, evaluator_open(&v, rank.engine, &file, request->ema, request->checkpoint));
     if (keeps)
         TRY(kept_logits_open(&kept, &rank, request->logits, &file, request->split, request->ema));

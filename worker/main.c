@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "worker/bench.h"
+#include "worker/device.h"
 #include "worker/eval_checkpoint.h"
 #include "worker/export.h"
 #include "worker/import.h"
@@ -13,11 +14,6 @@
 #include "worker/run.h"
 
 static const char USAGE[] = "retort-worker is started by `retort`; try `retort --help`\n";
-
-static const char *device_of(const char *asked)
-{
-    return strcmp(asked, "auto") == 0 ? "cpu" : asked;
-}
 
 static int whole_number(const char *text, int *out)
 {
@@ -39,7 +35,7 @@ static int main_run(struct comm *comm, int argc, char **argv, bool *agreed)
         else if (strcmp(argv[i], "--stages") == 0)
             stages = argv[i + 1];
     }
-    return run_stages(comm, argv[2], device_of(device), stages, agreed);
+    return run_stages(comm, argv[2], device_choose(device), stages, agreed);
 }
 
 // eval CHECKPOINT DATA raw|ema train|val JSON DEVICE THREADS LOGITS
@@ -51,7 +47,7 @@ static int main_eval(struct comm *comm, char **argv, bool *agreed)
         .ema = strcmp(argv[4], "ema") == 0,
         .split = strcmp(argv[5], "train") == 0 ? SPLIT_TRAIN : SPLIT_VAL,
         .as_json = strcmp(argv[6], "1") == 0,
-        .device = device_of(argv[7]),
+        .device = device_choose(argv[7]),
         .logits = argv[9],
     };
     int rc = whole_number(argv[8], &request.threads);
@@ -65,7 +61,7 @@ static int main_predict(int argc, char **argv)
         .checkpoint = argv[2],
         .ema = strcmp(argv[3], "ema") == 0,
         .as_json = strcmp(argv[4], "1") == 0,
-        .device = device_of(argv[5]),
+        .device = device_choose(argv[5]),
         .pictures = argv + 7,
         .count = argc - 7,
     };
@@ -102,6 +98,8 @@ static bool dispatch_alone(int argc, char **argv, int *rc)
 {
     if (argc >= 8 && strcmp(argv[1], "predict") == 0)
         *rc = main_predict(argc, argv);
+    else if (argc == 3 && strcmp(argv[1], "devices") == 0)
+        *rc = device_print(argv[2]);
     else if (argc == 5 && strcmp(argv[1], "export") == 0)
         *rc = main_export(argv);
     else if (argc == 12 && strcmp(argv[1], "import") == 0)
@@ -117,7 +115,7 @@ static int dispatch(struct comm *comm, int argc, char **argv, bool *agreed)
         return main_run(comm, argc, argv, agreed);
     if (argc == 10 && strcmp(argv[1], "eval") == 0)
         return main_eval(comm, argv, agreed);
-    if (argc == 10 && strcmp(argv[1], "bench") == 0)
+    if (argc == 11 && strcmp(argv[1], "bench") == 0)
         return bench_main(comm, argv + 2, agreed);
     if (argc == 2 && strcmp(argv[1], "probe") == 0) // of a launcher: that there are ranks is all
         return RETORT_OK;

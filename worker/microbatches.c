@@ -75,13 +75,20 @@ static double inner_seconds(const struct microbatches *m)
     return m->seconds[MICROBATCH_TREE] + m->seconds[MICROBATCH_STATISTICS];
 }
 
+// For what peers take part in, and for the rest.
+static int wait_for_all(struct microbatches *m)
+{
+    int rc = comm_wait(m->options.comm);
+    return rc ? rc : engine_synchronize(m->options.engine);
+}
+
 // Runs `call` and adds its time, less what other parts took of it.
 #define TIMED(m, part, call)                                                                       \
     do {                                                                                           \
         double start_ = clock_seconds(), inner_ = inner_seconds(m);                                \
         TRY(call);                                                                                 \
         if ((m)->timed)                                                                            \
-            TRY(engine_synchronize((m)->options.engine));                                          \
+            TRY(wait_for_all(m));                                                                  \
         (m)->seconds[part] += clock_seconds() - start_ - (inner_seconds(m) - inner_);              \
     } while (0)
 

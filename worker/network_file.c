@@ -77,6 +77,7 @@ static int read_graph(struct network_file *f, const char *path)
     TRY(stage_parse(text ? text : "", &stage));
     TRY_ELSE(recipe_network(&trained, stage), RETORT_INPUT, "%s holds no network", path);
     bool teacher = stage == STAGE_TEACHER;
+    f->precision = trained.run.precision;
     recipe_get(&trained, teacher ? "teacher.norm" : "student.norm", f->norm, sizeof f->norm);
     recipe_get(&trained, teacher ? "teacher.activation" : "student.activation", f->activation,
                sizeof f->activation);
@@ -85,8 +86,6 @@ static int read_graph(struct network_file *f, const char *path)
     TRY_ELSE(c->total == f->graph->total && c->trainable == f->graph->trainable, RETORT_INPUT,
              "%s holds another number of weights than %s has for its pictures and classes", path,
              f->graph->arch);
-    text = json_string_value(json_object_get(c->state, "plan"));
-    f->plan = text && text[0] ? strdup(text) : NULL;
 fail:
     return rc;
 }

@@ -10,7 +10,8 @@ struct network_file {
     struct network_facts facts;
     struct graph *graph;                             // owned
     char norm[RECIPE_WORD], activation[RECIPE_WORD]; // as a recipe names them
-    char *plan; // owned: the engine plan that it was trained with; NULL when it has none
+    int64_t precision;                               // enum precision_kind: it was trained in
+    char *plan; // owned: the engine plan to use it by; NULL: not chosen yet (worker/plan.h)
 };
 
 // Reads a checkpoint. `data` is the data set that it must fit, or NULL: sizes and normalisation of

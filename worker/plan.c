@@ -101,6 +101,14 @@ fail:
     return rc;
 }
 
+char *plan_of_state(const json_t *state, const struct engine *e)
+{
+    const char *text = json_string_value(json_object_get(state, "plan"));
+    const char *device = json_string_value(json_object_get(state, "device"));
+    const bool other = device && strcmp(device, engine_name(e)) != 0;
+    return text && text[0] && !other ? strdup(text) : NULL;
+}
+
 int plan_choose(char **plan, struct engine *e, const struct graph *graph, int max_batch)
 {
     struct network *n = NULL;

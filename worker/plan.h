@@ -12,6 +12,9 @@
 int plan_network(struct network **out, char **plan, struct rank *rank, const struct graph *graph,
                  int max_batch, enum stage stage);
 
+// The plan of a checkpoint's state, the caller's to free; NULL when it was trained without, or on
+// another device.
+char *plan_of_state(const json_t *state, const struct engine *e);
 // A plan for a network that brings none along: the cached one, else by timing. Says nothing. The
 // caller's to free. Not collective.
 int plan_choose(char **plan, struct engine *e, const struct graph *graph, int max_batch);

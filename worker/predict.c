@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "worker/device.h"
 #include "worker/network_file.h"
 #include "worker/plan.h"
 #include "worker/predict_picture.h"
@@ -39,16 +40,15 @@ fail:
 static int open_predictor(struct predictor *p, const struct predict_request *q)
 {
     struct engine_options options = {
-        .device = q->device,
-        .threads = q->threads,
-        .precision = strcmp(q->device, "reference") == 0 ? PRECISION_F64 : PRECISION_F32,
-        .deterministic = true};
+        .device = q->device, .threads = q->threads, .deterministic = true};
     struct network_file *f = &p->file;
     size_t classes;
     int rc;
     TRY(network_file_read(f, q->checkpoint, NULL));
     TRY(read_pictures(p, q));
+    options.precision = device_precision(q->device, f->precision);
     TRY(engine_open(&p->engine, &options));
+    f->plan = plan_of_state(f->checkpoint.state, p->engine);
     if (!f->plan)
         TRY(plan_choose(&f->plan, p->engine, f->graph, DATASET_BLOCK));
     TRY(evaluator_open(&p->evaluator, p->engine, f, q->ema, q->checkpoint));

@@ -1,6 +1,7 @@
 #include "worker/rank.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,6 +46,11 @@ bool rank_speaks(struct rank *r, bool failed)
 {
     int mine = failed ? comm_size(r->comm) - comm_rank(r->comm) : 0;
     return comm_agree(r->comm, mine) == mine && failed;
+}
+
+const char *rank_precision(const struct rank *r)
+{
+    return device_precision_name(r->engine, r->recipe.run.precision);
 }
 
 int rank_check_owner(const struct rank *r)
@@ -140,6 +146,27 @@ static int adopt_views(struct rank *r)
     return rc;
 }
 
+// A run goes on where it began: engine plans, and with them bits, are a device's own. Rank 0.
+static int keep_device(const struct rank *r)
+{
+    char path[PATH_CAPACITY], line[64], *began = NULL;
+    const char *device = engine_name(r->engine);
+    size_t bytes;
+    int rc = RETORT_OK;
+    TRY(path_join(path, r->folder, "device.txt"));
+    (void)snprintf(line, sizeof line, "%s\n", device);
+    if (!file_exists(path))
+        return file_write_whole(path, line, strlen(line));
+    TRY(file_read(path, PATH_CAPACITY, &began, &bytes));
+    began[strcspn(began, "\n")] = '\0';
+    TRY_ELSE(strcmp(began, device) == 0, RETORT_USAGE,
+             "%s was begun on device %s, not %s: go on with --device %s, or anew with --fresh",
+             r->folder, began, device, began);
+fail:
+    free(began);
+    return rc;
+}
+
 int rank_open(struct rank *r, struct comm *comm, const char *folder, const char *device)
 {
     char path[PATH_CAPACITY];
@@ -154,10 +181,14 @@ int rank_open(struct rank *r, struct comm *comm, const char *folder, const char 
     TRY_IN_TURN(r, open_folder(r, folder));
     comm_attach_watchdog(comm, r->watchdog); // at one point of all ranks: it counts
     TRY_IN_TURN(r, open_engine(r, device));
+    TRY(rank_agree(r, device_connect(&r->gpus, comm, r->engine, device, 0)));
     TRY(open_data(r));
     TRY_IN_TURN(r, adopt_views(r));
-    log_info("%d rank%s on %s; %lld training and %lld validation pictures, %d classes",
+    TRY(rank_agree(r, rank_is_first(r) ? keep_device(r) : RETORT_OK));
+    const bool joined = comm_size(comm) > 1 && r->gpus && device_comm_capturable(r->gpus);
+    log_info("%d rank%s on %s%s%s; %lld training and %lld validation pictures, %d classes",
              comm_size(comm), comm_size(comm) == 1 ? "" : "s", engine_describe(r->engine),
+             joined ? ", joined by " : "", joined ? device_comm_describe(r->gpus) : "",
              (long long)r->dataset.count[SPLIT_TRAIN], (long long)r->dataset.count[SPLIT_VAL],
              r->dataset.class_count);
 fail:
@@ -169,6 +200,8 @@ void rank_close(struct rank *r, int code)
     shard_close(&r->val);
     shard_close(&r->train);
     dataset_close(&r->dataset);
+    if (code == RETORT_OK || r->agreed)
+        device_disconnect(&r->gpus, r->comm);
     engine_close(&r->engine);
     metrics_destroy(&r->metrics);
     comm_attach_watchdog(r->comm, NULL);

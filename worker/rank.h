@@ -11,6 +11,7 @@
 #include "data/dataset.h"
 #include "data/shard.h"
 #include "models/engine.h"
+#include "worker/device.h"
 #include "worker/metrics.h"
 
 struct rank {
@@ -19,6 +20,7 @@ struct rank {
     struct comm *comm;         // borrowed from main
     struct watchdog *watchdog; // owned
     struct engine *engine;     // owned
+    struct device_comm *gpus;  // owned: between ranks with a GPU each; NULL on other devices
     struct dataset dataset;    // open
     struct shard *train, *val; // owned
     uint64_t view_seed;        // keys the student's views: run.seed, or that of logits.path
@@ -29,7 +31,8 @@ struct rank {
 // Collective. Opens everything: recipe.yaml of the folder, logger, engine, data set and both
 // shards. `device` as of the command line, not "auto". On failure close it all the same.
 int rank_open(struct rank *r, struct comm *comm, const char *folder, const char *device);
-// Takes a half-open one. `code`: what the run ends with.
+// Takes a half-open one. `code`: what the run ends with. Collective where r->agreed or all is well;
+// else the caller ends all ranks.
 void rank_close(struct rank *r, int code);
 
 // Collective. Ends a phase: every rank leaves with the same code.
@@ -44,6 +47,8 @@ int rank_open_dataset(struct rank *r, const char *path);
 // Not collective. RETORT_BUSY when another launcher than ours owns the folder by now: before
 // anything is written that the other run's ranks would read.
 int rank_check_owner(const struct rank *r);
+// "f32", "f64" or "bf16": of activations.
+const char *rank_precision(const struct rank *r);
 static inline bool rank_is_first(const struct rank *r)
 {
     return comm_rank(r->comm) == 0;

@@ -72,13 +72,12 @@ static int run_stage(struct rank *rank, enum stage stage)
 static int summarise(struct rank *rank)
 {
     struct metrics *m = rank->metrics;
-    bool doubles = engine_real(rank->engine) == REAL_F64;
     summary_set(m, "ranks", json_integer(comm_size(rank->comm)));
     summary_set(m, "threads", json_integer(rank->recipe.run.threads));
     summary_set(m, "microbatches", json_integer(rank->recipe.run.microbatches));
     summary_set(m, "device", json_string(engine_name(rank->engine)));
     summary_set(m, "processor", json_string(engine_describe(rank->engine)));
-    summary_set(m, "precision", json_string(doubles ? "f64" : "f32"));
+    summary_set(m, "precision", json_string(rank_precision(rank)));
     return summary_write(m);
 }
 

@@ -34,13 +34,14 @@ static json_t *state_json(const struct trainer *t, const struct progress_state *
     json_t *epoch_sums = json_array();
     for (int i = 0; i < LOSS_SUMS; i++)
         json_array_append_new(epoch_sums, json_real(sums->sums[i]));
-    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:s,s:o,s:f,s:f}", "stage",
-                     stage_name(t->stage), "arch", t->graph->arch, "step", (json_int_t)t->step,
-                     "epoch", (json_int_t)s->epoch, "epoch_step", (json_int_t)s->epoch_step,
-                     "finished", (int)s->finished, "best_top1", s->best_top1, "best_step",
-                     (json_int_t)s->best_step, "seconds", s->seconds, "samples", s->samples,
-                     "teacher", s->teacher, "results", s->results, "plan", t->plan, "epoch_sums",
-                     epoch_sums, "epoch_samples", sums->samples, "epoch_seconds", sums->seconds);
+    return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:I,s:f,s:f,s:s,s:O,s:s,s:o,s:f,s:f}",
+                     "stage", stage_name(t->stage), "device", engine_name(t->rank->engine), "arch",
+                     t->graph->arch, "step", (json_int_t)t->step, "epoch", (json_int_t)s->epoch,
+                     "epoch_step", (json_int_t)s->epoch_step, "finished", (int)s->finished,
+                     "best_top1", s->best_top1, "best_step", (json_int_t)s->best_step, "seconds",
+                     s->seconds, "samples", s->samples, "teacher", s->teacher, "results",
+                     s->results, "plan", t->plan, "epoch_sums", epoch_sums, "epoch_samples",
+                     sums->samples, "epoch_seconds", sums->seconds);
 }
 
 static int describe_data(struct checkpoint *c, const struct dataset *d)

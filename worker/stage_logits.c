@@ -44,8 +44,7 @@ static void wanted_identity(struct logit_identity *id, const struct rank *rank,
     id->weights = r->logits.weights;
     (void)snprintf(id->dataset, sizeof id->dataset, "%s", rank->dataset.fingerprint);
     (void)snprintf(id->teacher, sizeof id->teacher, "%s", t->checksum);
-    (void)snprintf(id->precision, sizeof id->precision, "%s",
-                   engine_real(rank->engine) == REAL_F64 ? "f64" : "f32");
+    (void)snprintf(id->precision, sizeof id->precision, "%s", rank_precision(rank));
 }
 
 int teacher_open(struct teacher *t, struct rank *rank)
@@ -393,7 +392,7 @@ static int verify_rows(struct misfit *m, const struct logit_store *store, struct
     struct block now = {0}, stored = {0};
     int64_t first, last, views = rank->recipe.logits.views;
     int64_t share = views * ranks_with_rows(rank);
-    const char *own = engine_real(rank->engine) == REAL_F64 ? "f64" : "f32";
+    const char *own = rank_precision(rank);
     CHECK(share > 0); // a data set has rows, a store views
     int64_t count = (VERIFY_ROWS + share - 1) / share;
     int rc = RETORT_OK;

@@ -79,8 +79,10 @@ static int update_weights(struct trainer *t)
 // Adds the step's sums to the epoch's, and looks whether the loss is a number.
 static int collect_sums(struct trainer *t, int64_t step)
 {
-    double now[LOSS_SUMS];
-    int rc = engine_download(t->rank->engine, now, t->sums, sizeof now);
+    double now[LOSS_SUMS] = {0};
+    int rc = comm_wait(t->rank->comm); // for peers too, whom a download would wait for in silence
+    if (rc == RETORT_OK)
+        rc = engine_download(t->rank->engine, now, t->sums, sizeof now);
     for (int i = 0; i < LOSS_SUMS; i++)
         t->epoch.sums[i] += now[i];
     t->epoch.samples += (double)sampler_step_size(&t->sampler, step);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "worker/network_file.h"
+#include "worker/plan.h"
 #include "worker/trainer.h"
 
 int teacher_path(char *out, const struct rank *rank)
@@ -62,8 +63,7 @@ int teacher_file_read(struct rank *rank, const struct graph *graph, void *arena,
     TRY(read_format(format, &c, rank, path));
     const void *weights = rank->recipe.logits.weights == WEIGHTS_EMA ? c.ema : c.weights;
     checkpoint_arena_checksum(weights, c.total, c.real, checksum);
-    const char *text = json_string_value(json_object_get(c.state, "plan"));
-    *plan = text && text[0] ? strdup(text) : NULL;
+    *plan = plan_of_state(c.state, rank->engine);
     TRY(network_upload(rank->engine, arena, weights, c.total, c.real, path));
 fail:
     checkpoint_free(&c);

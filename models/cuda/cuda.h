@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "models/cuda/kernels/loss.h"
 #include "models/engine_ops.h"
+#include "models/plugin.h"
 
 #define TRY_CUDA(call)                                                                             \
     do {                                                                                           \
@@ -48,6 +49,14 @@ static inline struct cuda_engine *cuda_engine_of(const struct engine *e)
 {
     return (struct cuda_engine *)(uintptr_t)e;
 }
+
+// ---- device.c
+// The GPU of the node's rank `local_rank`, among those that CUDA_VISIBLE_DEVICES leaves: one after
+// the other. RETORT_USAGE with one line that says why there is none to use.
+int cuda_pick_device(int local_rank, int *device);
+// "CUDA 13.0, cuDNN 9.19.0"
+void cuda_libraries(char out[REPORT_TEXT]);
+void cuda_report(struct plugin_report *out);
 
 // ---- engine.c
 // What the plug-in is opened for.

@@ -10,57 +10,17 @@ static const struct engine_ops CUDA_OPS;
 
 // ---- which GPU
 
-// One line that says why there is none to use.
-static int no_device(cudaError_t status)
-{
-    int driver = 0, runtime = 0;
-    (void)cudaRuntimeGetVersion(&runtime);
-    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-        return FAIL(RETORT_USAGE,
-                    "device cuda: there is no NVIDIA driver on this machine; use "
-                    "--device cpu");
-    if (status == cudaErrorInsufficientDriver)
-        return FAIL(RETORT_USAGE,
-                    "device cuda: the NVIDIA driver (for CUDA %d.%d) is too old for CUDA %d.%d; "
-                    "update it, or use --device cpu",
-                    driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-    return FAIL(RETORT_USAGE,
-                "device cuda: no GPU can be used: %s; is CUDA_VISIBLE_DEVICES right? Else use "
-                "--device cpu",
-                cudaGetErrorString(status));
-}
-
-static int pick_device(int local_rank, int *device)
-{
-    int count = 0;
-    cudaError_t status = cudaGetDeviceCount(&count);
-    if (status == cudaSuccess && count < 1)
-        status = cudaErrorNoDevice;
-    if (status != cudaSuccess)
-        return no_device(status);
-    *device = local_rank % count; // more ranks than GPUs share them
-    return RETORT_OK;
-}
-
-// Kernels are compiled for compute capability 8.0 and later.
 static int describe(struct cuda_engine *e, int device)
 {
     static const char *const TYPES[] = {[ELEMENT_F32] = "f32", [ELEMENT_BF16] = "bf16"};
     struct cudaDeviceProp gpu;
-    size_t free_bytes, total_bytes, version = cudnnGetVersion();
-    int runtime, rc = RETORT_OK;
+    char libraries[REPORT_TEXT];
+    int rc = RETORT_OK;
     TRY_CUDA(cudaSetDevice(device));
     TRY_CUDA(cudaGetDeviceProperties(&gpu, device));
-    TRY_CUDA(cudaRuntimeGetVersion(&runtime));
-    TRY_ELSE(gpu.major >= 8, RETORT_USAGE,
-             "device cuda: %s is too old (compute capability %d.%d, 8.0 is needed); use --device "
-             "cpu",
-             gpu.name, gpu.major, gpu.minor);
-    TRY_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
-    snprintf(e->description, sizeof(e->description),
-             "%s (%.0f GiB, CUDA %d.%d, cuDNN %zu.%zu.%zu, %s)", gpu.name,
-             (double)total_bytes / (1 << 30), runtime / 1000, runtime % 1000 / 10, version / 10000,
-             version % 10000 / 100, version % 100, TYPES[e->type]);
+    cuda_libraries(libraries);
+    snprintf(e->description, sizeof(e->description), "%.128s (%.0f GiB, %.128s, %s)", gpu.name,
+             (double)gpu.totalGlobalMem / (1 << 30), libraries, TYPES[e->type]);
 fail:
     return rc;
 }
@@ -115,7 +75,7 @@ int cuda_open(struct engine **out, const struct engine_options *options)
     e->deterministic = options->deterministic;
     e->eager = eager != NULL && strcmp(eager, "1") == 0;
     TRY(read_precision(options->precision, &e->type));
-    TRY(pick_device(options->local_rank, &device));
+    TRY(cuda_pick_device(options->local_rank, &device));
     TRY(open_on(e, device));
     *out = &e->base;
     return RETORT_OK;

@@ -56,12 +56,12 @@ mkdir -p runs/done/teacher
 cp data.h5 runs/done/teacher/last.h5
 cp recipe.yaml runs/done/
 FAKE=words expect 0 "$retort" eval runs/done --ranks 1 --threads 3 --weights ema --json
-[ "$(cat out)" = '[eval][runs/done/teacher/last.h5][data.h5][ema][val][1][auto][3][]' ] ||
+[ "$(cat out)" = '[eval][runs/done/teacher/last.h5][data.h5][ema][val][1][cpu][3][]' ] ||
     fail "eval's words"
 expect 3 "$retort" eval runs/done --stage student
 says err 'student/last\.h5'
 FAKE=words expect 0 "$retort" bench --ranks 1 --threads 2 --batch 30 --microbatches 3 --seconds 4
-[ "$(cat out)" = '[bench][conv12][30][3][2][4][0][auto][batch]' ] || fail "bench's words"
+[ "$(cat out)" = '[bench][conv12][30][3][2][4][0][cpu][batch][]' ] || fail "bench's words"
 
 # A process that a rank left behind is ended, and the run's own code stays.
 FAKE=orphan expect 0 "$retort" run recipe.yaml --ranks 1 --out orphaned

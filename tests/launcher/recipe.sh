@@ -35,7 +35,7 @@ says out "^mpirun -n $cores "
 says out ' --map-by slot:PE=1 --bind-to core '
 says out ' -x OMP_NUM_THREADS=1 '
 says out ' -x RETORT_TERMINAL=0 '
-says out 'fake-worker run runs/recipe --device auto --stages teacher,logits$'
+says out 'fake-worker run runs/recipe --device cpu --stages teacher,logits$'
 if [ "$cores" -gt 1 ]; then
     expect 0 "$retort" run recipe.yaml --dry-run --ranks 1 --threads 1
     says out '^mpirun -n 1 --bind-to none '

@@ -21,7 +21,7 @@ refused 'run: --ranks wants a value' run recipe.yaml --ranks
 refused 'run: --ranks 0: expected a whole number from 1' run recipe.yaml --ranks 0
 refused 'run: --ranks 2x: expected a whole number' run recipe.yaml --ranks 2x
 refused 'run: --threads -1: expected a whole number' run recipe.yaml --threads -1
-refused 'run: --device gpu: expected auto\|cpu\|reference' run recipe.yaml --device gpu
+refused 'run: --device gpu: expected auto\|cpu\|cuda\|reference$' run recipe.yaml --device gpu
 refused 'run: --device au: expected' run recipe.yaml --device au
 refused 'run: --out wants a value that is not empty' run recipe.yaml --out ''
 refused 'run: --launcher slurm: expected auto\|mpirun\|srun' run recipe.yaml --launcher slurm
@@ -74,3 +74,25 @@ expect 3 "$retort" stop nowhere
 says err 'nowhere is no run folder'
 expect 0 "$retort" devices
 says out '^cores +[1-9]'
+says out '^gpu +none: retort-worker does not say'
+
+# GPUs, of which one is too old: what runs by default follows from the other two.
+export FAKE_GPUS='{"libraries": "CUDA 13.0, NCCL 2.28", "driver": "for CUDA 13.1", "why": "", "gpus": [
+ {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000, "why": ""},
+ {"name": "Old GPU", "major": 7, "minor": 0, "memory_bytes": 16000000000, "why": "it is too old"},
+ {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000, "why": ""}]}'
+expect 0 "$retort" devices
+[ "$(grep -c '^gpu  *Some GPU, 85 GB, compute capability 9.0$' out)" = 2 ] || fail "not two GPUs"
+says out '^gpu +Old GPU, 16 GB, compute capability 7.0; cannot be used: it is too old$'
+says out '^driver +for CUDA 13.1$'
+says out '^libraries +CUDA 13.0, NCCL 2.28$'
+expect 0 "$retort" run recipe.yaml --dry-run
+says out ' -n 2 .*--device cuda '
+expect 0 "$retort" run recipe.yaml --dry-run --device cuda --ranks 3
+says out ' -n 3 .*--device cuda '
+expect 0 "$retort" run recipe.yaml --dry-run --device cpu
+says out '--device cpu '
+FAKE_GPUS='{"why": "there is no driver", "gpus": []}' expect 0 "$retort" run recipe.yaml --dry-run
+says out '--device cpu '
+FAKE_GPUS='{"why": "there is no driver", "gpus": []}' expect 0 "$retort" devices
+says out '^gpu +none: there is no driver$'

@@ -10,7 +10,7 @@ expect 0 run whole 4 --stages teacher
 cat >seen <<END
 #!/bin/bash
 local=\${OMPI_COMM_WORLD_LOCAL_RANK-\$SLURM_LOCALID}
-[ "\$1" = probe ] || echo "\$(hostname) \$local \$CUDA_VISIBLE_DEVICES" >>"\$SEEN"
+[ "\$1" = probe ] || [ "\$1" = devices ] || echo "\$(hostname) \$local \$CUDA_VISIBLE_DEVICES" >>"\$SEEN"
 exec $RETORT_BIN/retort-worker "\$@"
 END
 # A rank without its launcher's PMI, as with a Slurm and an MPI that do not know of each other.

@@ -1,0 +1,107 @@
+#!/bin/sh
+# Whole runs by the CUDA engine and its collectives, as retort-worker joins them: on the software
+# GPU, or with RETORT_DEVICE=cuda on GPUs (skipped where there is none).
+. "$(dirname "$0")/common.sh"
+soft=true
+[ "$device" = softgpu ] || soft=false
+if $soft; then
+    export RETORT_PLUGINS="$RETORT_HELPERS" SOFTGPU_DEVICES=2
+else
+    "$retort" devices | grep -q '^gpu .* compute capability [0-9.]*$' || exit 77
+fi
+
+"$retort" synth pictures --classes 4 --per-class 16 --val-per-class 8 --size 16 --seed 1
+"$retort" pack pictures small.h5
+cat >recipe.yaml <<END
+data: {path: small.h5}
+teacher: {arch: conv4/4, epochs: 2, batch: 18, optimizer: {lr: 0.02}}
+student: {arch: conv4/4, epochs: 2, batch: 18, optimizer: {lr: 0.02}}
+logits: {views: 2}
+run:
+  stages: [teacher, logits, baseline, student]
+  microbatches: 4
+  threads: 1
+  checkpoint_every_s: 0.05
+  precision: f32
+END
+
+# One GPU, two, and one that two ranks share: no bit differs. On software GPUs, the second run's
+# streams run ahead and behind of each other.
+expect 0 run on1 1
+grep -q '1 rank on .* (.*f32); ' "$work/output" || fail "not in f32"
+$soft && as='env SOFTGPU_POLICY=random:1'
+expect 0 run on2 2
+as=''
+grep -Eq '2 ranks on .*, joined by NCCL |ranks 0 and 1 share a GPU' "$work/output" ||
+    fail "how two ranks are joined is not said"
+same_bits on1 on2
+[ "$(bits on1 student | head -2)" != "$(bits on1 baseline | head -2)" ] ||
+    fail "the student is the baseline"
+if $soft; then
+    grep -q '2 ranks on software GPU (.*), joined by NCCL ' "$work/output" || fail "not by NCCL"
+    as='env SOFTGPU_DEVICES=1'
+    expect 0 run shared 2 --stages teacher
+    as=''
+    [ "$(grep -c 'ranks 0 and 1 share a GPU: sums between ranks go through host memory' \
+        "$work/output")" = 1 ] || fail "that a GPU is shared was not said once"
+    same_bits on1 shared teacher
+fi
+
+# Killed in training and in the logit pass, it goes on, once on another number of GPUs.
+killed parts 2 teacher 3
+killed parts 1 "logits view 2" -1
+killed parts 2 student 2
+expect 0 run parts 2
+! grep -q 'engine plan' "$work/output" || fail "it goes on by another plan: $(cat "$work/output")"
+same_bits on1 parts
+metrics_are_whole parts
+grep -q '"device": "cuda"' parts/summary.json || fail "summary.json names another device"
+
+# In bf16: other bits, and the same ones on any number of GPUs.
+for ranks in 1 2; do
+    expect 0 run "half$ranks" $ranks --stages teacher --set run.precision=bf16 \
+        --set teacher.epochs=1
+done
+same_bits half1 half2 teacher
+grep -q '"precision": "bf16"' half1/summary.json || fail "summary.json names another precision"
+expect 0 "$retort" eval half1 --device "$device" --ranks 1
+[ "$(sed -n 's/.*val_loss":\([^,}]*\).*/\1/p' on1/metrics.jsonl | head -1)" != \
+    "$(sed -n 's/.*val_loss":\([^,}]*\).*/\1/p' half1/metrics.jsonl | head -1)" ] ||
+    fail "bf16 is f32"
+
+# What training measured last is what eval finds, on any number of GPUs; the CPU is close.
+value() { # KEY: a number of the JSON in the output
+    sed -n "s/.*\"$1\":\([0-9.e+-]*\).*/\1/p" "$work/output"
+}
+for on in "$device 1" "$device 2" "cpu 1"; do
+    expect 0 "$retort" eval on1 --weights ema --json --device "${on% *}" --ranks "${on#* }"
+    [ "$(value count)" = 32 ] || fail "eval counts $(value count) pictures"
+    value loss >"loss.${on% *}${on#* }"
+done
+cmp "loss.${device}1" "loss.${device}2" || fail "eval on two GPUs differs"
+said=$(sed -n '/"student_ema"/,/}/s/.*"loss": \([0-9.e+-]*\).*/\1/p' on1/summary.json)
+echo "loss of the student's average: $said; $(cat "loss.${device}1") by eval, $(cat loss.cpu1) on the CPU"
+awk "BEGIN { a = $said - $(cat "loss.${device}1"); b = $said - $(cat loss.cpu1)
+    exit !(a * a < 1e-12 && b * b < 1e-8) }" || fail "eval finds another loss"
+expect 0 "$retort" predict on1 pictures/val/images/val_0.JPEG --device "$device"
+[ "$(grep -c ' % ' "$work/output")" = 4 ] || fail "predict does not name four classes"
+
+expect 0 "$retort" bench --device "$device" --arch conv4/4 --batch 2 --ranks 2 --seconds 1 --json
+grep -q "\"device\":\"$device\".*\"precision\":\"f32\",\"ranks\":2" "$work/output" ||
+    fail "no such bench"
+awk "BEGIN { exit !($(value images_per_s) > 0) }" || fail "bench measures nothing"
+
+# A run stays where it began, and why a GPU cannot be used is one line.
+expect 2 run on1 1 --device cpu
+one_error "was begun on device cuda, not cpu"
+mkdir no-plugins
+as="env RETORT_PLUGINS=$work/no-plugins"
+expect 2 run none 2 --device cuda
+one_error "device cuda: there is no libretort_cuda.so in $work/no-plugins"
+if $soft; then
+    as='env SOFTGPU_DEVICES=0'
+    expect 2 run none 2
+    one_error "device cuda: no GPU can be used"
+fi
+as=''
+[ ! -e none/recipe.yaml ] || fail "a refused start left its recipe"

@@ -1,0 +1,123 @@
+#include "worker/device.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/recipe.h"
+#include "models/plugin.h"
+
+// False, and the reason in out->why, when there is no plug-in.
+static bool read_report(struct plugin_report *out, const char *device)
+{
+    void (*report)(struct plugin_report *);
+    char why[PLUGIN_WHY];
+    memset(out, 0, sizeof *out);
+    if (plugin_find(&report, device, ENGINE_PLUGIN_REPORT, why)) {
+        report(out);
+        return true;
+    }
+    (void)snprintf(out->why, sizeof out->why, "%.*s", (int)sizeof out->why - 1, why);
+    return false;
+}
+
+const char *device_choose(const char *asked)
+{
+    struct plugin_report report;
+    if (strcmp(asked, "auto") != 0)
+        return asked;
+    read_report(&report, "cuda");
+    for (int i = 0; i < report.count; i++)
+        if (!report.gpus[i].why[0])
+            return "cuda";
+    return "cpu";
+}
+
+int64_t device_precision(const char *device, int64_t trained)
+{
+    if (strcmp(device, "reference") == 0)
+        return PRECISION_F64;
+    return plugin_is(device) && trained == PRECISION_BF16 ? PRECISION_BF16 : PRECISION_F32;
+}
+
+const char *device_precision_name(const struct engine *e, int64_t precision)
+{
+    if (precision == PRECISION_BF16)
+        return "bf16";
+    return engine_real(e) == REAL_F64 ? "f64" : "f32";
+}
+
+int device_print(const char *device)
+{
+    struct plugin_report report;
+    json_t *gpus = json_array();
+    if (!plugin_is(device))
+        return FAIL(RETORT_USAGE, "device %s has no plug-in to ask", device);
+    read_report(&report, device);
+    for (int i = 0; i < report.count; i++) {
+        const struct gpu_report *g = &report.gpus[i];
+        json_array_append_new(gpus, json_pack("{s:s,s:i,s:i,s:I,s:s}", "name", g->name, "major",
+                                              g->major, "minor", g->minor, "memory_bytes",
+                                              (json_int_t)g->memory_bytes, "why", g->why));
+    }
+    json_t *j = json_pack("{s:s,s:s,s:s,s:o}", "libraries", report.libraries, "driver",
+                          report.driver, "why", report.why, "gpus", gpus);
+    json_dumpf(j, stdout, JSON_COMPACT);
+    (void)fputc('\n', stdout);
+    json_decref(j);
+    return fflush(stdout) == 0 ? RETORT_OK : FAIL(RETORT_WRITE, "cannot write to standard output");
+}
+
+// ---- between ranks
+
+static int add(void *context, void *to, const void *from, size_t count, enum real_type type,
+               struct CUstream_st *stream)
+{
+    struct engine *e = context;
+    CHECK(stream == engine_stream(e)); // the engine's only one
+    return engine_add(e, to, from, count, type);
+}
+
+static void *alloc(void *context, size_t bytes)
+{
+    return engine_alloc(context, bytes);
+}
+
+static void release(void *context, void *p)
+{
+    engine_free(context, p);
+}
+
+int device_connect(struct device_comm **out, struct comm *comm, struct engine *e,
+                   const char *device, double timeout_s)
+{
+    device_comm_open_function *open = NULL;
+    char why[PLUGIN_WHY];
+    int rc = RETORT_OK;
+    const struct device_needs needs = {.context = e,
+                                       .add = add,
+                                       .alloc = alloc,
+                                       .free = release,
+                                       .stream = engine_stream(e),
+                                       .timeout_s = timeout_s};
+    *out = NULL;
+    if (!needs.stream) // the host's memory: of all ranks, which have one kind of device
+        return RETORT_OK;
+    if (!plugin_find(&open, device, DEVICE_COMM_OPEN, why))
+        rc = FAIL(RETORT_USAGE, "device %s: %s", device, why);
+    TRY(comm_agree(comm, rc));
+    CHECK(open); // as agreed
+    TRY(open(out, comm, &needs));
+    comm_attach_device(comm, *out);
+fail:
+    return rc;
+}
+
+void device_disconnect(struct device_comm **p, struct comm *comm)
+{
+    if (!*p)
+        return;
+    comm_attach_device(comm, NULL);
+    device_comm_destroy(p);
+}
