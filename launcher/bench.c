@@ -84,7 +84,8 @@ int bench_main(int argc, char **argv)
     const char *arguments[] = {
         "bench",  a.arch, batch,       microbatches, threads, seconds, a.json ? "1" : "0",
         a.device, a.norm, a.precision, NULL};
-    const struct start start = {.ranks = a.ranks, .threads = a.threads, .arguments = arguments};
+    const struct start start = {
+        .ranks = a.ranks, .threads = a.threads, .gpus = gpus_are(a.device), .arguments = arguments};
     rc = start_ranks(&start);
 fail:
     return rc;

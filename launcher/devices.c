@@ -17,13 +17,13 @@ static const char *text_of(const json_t *object, const char *key)
 static void say_gpu(const json_t *gpu)
 {
     char memory[32];
-    const char *why = text_of(gpu, "why");
+    const char *why = text_of(gpu, "why"), *pci = text_of(gpu, "pci"), *near = text_of(gpu, "near");
     format_bytes((double)json_integer_value(json_object_get(gpu, "memory_bytes")), memory,
                  sizeof memory);
-    log_info("gpu        %s, %s, compute capability %d.%d%s%s", text_of(gpu, "name"), memory,
-             (int)json_integer_value(json_object_get(gpu, "major")),
-             (int)json_integer_value(json_object_get(gpu, "minor")),
-             why[0] ? "; cannot be used: " : "", why);
+    log_info("gpu        %s, %s, compute capability %d.%d%s%s%s%s%s%s", text_of(gpu, "name"),
+             memory, (int)json_integer_value(json_object_get(gpu, "major")),
+             (int)json_integer_value(json_object_get(gpu, "minor")), pci[0] ? ", PCI " : "", pci,
+             near[0] ? ", near cores " : "", near, why[0] ? "; cannot be used: " : "", why);
 }
 
 static void say_gpus(void)

@@ -68,7 +68,7 @@ static int start_eval(struct arguments *a, const char *checkpoint, const char *d
     const char *arguments[] = {
         "eval",    checkpoint, data,      a->weights, a->split, a->json ? "1" : "0",
         a->device, threads,    a->logits, NULL};
-    struct start start = {.ranks = a->ranks, .arguments = arguments};
+    struct start start = {.ranks = a->ranks, .gpus = gpus_are(a->device), .arguments = arguments};
     if (start.ranks == 0)
         start.ranks = gpus > 0 ? gpus : machine_cores();
     start.threads = a->threads ? a->threads : machine_cores() / start.ranks;

@@ -83,13 +83,18 @@ static int count_usable(const char *device)
     return count;
 }
 
+bool gpus_are(const char *device)
+{
+    return strcmp(device, "cpu") != 0 && strcmp(device, "reference") != 0;
+}
+
 int gpus_settle(const char **device, int ranks)
 {
     int count = 0;
     if (strcmp(*device, "auto") == 0) {
         count = count_usable("cuda");
         *device = count > 0 ? "cuda" : "cpu";
-    } else if (ranks == 0 && strcmp(*device, "cpu") != 0 && strcmp(*device, "reference") != 0) {
+    } else if (ranks == 0 && gpus_are(*device)) {
         count = count_usable(*device);
     }
     return count;

@@ -130,6 +130,7 @@ int run_one(const struct run_arguments *asked, const char *folder, bool skip_don
     const struct start start = {.run_folder = plan.folder,
                                 .ranks = plan.ranks,
                                 .threads = plan.threads,
+                                .gpus = gpus_are(a->device),
                                 .hosts = a->hosts,
                                 .launcher = a->launcher,
                                 .arguments = arguments};

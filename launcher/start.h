@@ -12,6 +12,7 @@
 struct start {
     const char *run_folder;       // or NULL: nothing to save, so a stop is a plain end
     int ranks, threads;           // threads of each rank
+    bool gpus;                    // a rank finds the cores near its GPU by itself
     const char *hosts;            // "a:4,b:4", or NULL for this host
     const char *launcher;         // "auto", "mpirun" or "srun"; NULL is mpirun
     const char *const *arguments; // of retort-worker, NULL at the end

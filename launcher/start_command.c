@@ -113,13 +113,14 @@ static struct placement place(const struct start *s)
     }
     long wanted = (long)p.host_ranks * s->threads;
     p.fits = s->hosts || wanted <= cores; // those of other hosts we do not know
-    p.tight = !s->hosts && p.fits && 2 * wanted > cores;
+    p.tight = !s->hosts && !s->gpus && p.fits && 2 * wanted > cores;
     return p;
 }
 
 // Ranks are bound to cores of their own where there are enough: a thread that wanders loses its
 // cache, and two that share a core wait for each other. A run on half of the machine or less is
-// not: a second one beside it would be bound to the same cores.
+// not: a second one beside it would be bound to the same cores. Nor are ranks with GPUs: they bind
+// themselves to the cores near theirs.
 static void add_mpirun(struct start_command *c, const struct start *s, const struct placement *p)
 {
     bool spread = p->inside && !p->as_asked; // else Slurm's tasks are the slots

@@ -18,7 +18,9 @@ struct gpu_report {
     char name[REPORT_TEXT];
     int major, minor; // compute capability
     size_t memory_bytes;
-    char why[REPORT_TEXT]; // it cannot be used; "": it can
+    char pci[REPORT_TEXT];  // "0000:3b:00.0"
+    char near[REPORT_TEXT]; // the cores near it: "0-31,64-95"; "" when nobody knows
+    char why[REPORT_TEXT];  // it cannot be used; "": it can
 };
 struct plugin_report {
     char libraries[REPORT_TEXT]; // "CUDA 13.0, cuDNN 9.19.0, NCCL 2.28.9"

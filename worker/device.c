@@ -57,9 +57,10 @@ int device_print(const char *device)
     read_report(&report, device);
     for (int i = 0; i < report.count; i++) {
         const struct gpu_report *g = &report.gpus[i];
-        json_array_append_new(gpus, json_pack("{s:s,s:i,s:i,s:I,s:s}", "name", g->name, "major",
-                                              g->major, "minor", g->minor, "memory_bytes",
-                                              (json_int_t)g->memory_bytes, "why", g->why));
+        json_array_append_new(gpus, json_pack("{s:s,s:i,s:i,s:I,s:s,s:s,s:s}", "name", g->name,
+                                              "major", g->major, "minor", g->minor, "memory_bytes",
+                                              (json_int_t)g->memory_bytes, "pci", g->pci, "near",
+                                              g->near, "why", g->why));
     }
     json_t *j = json_pack("{s:s,s:s,s:s,s:o}", "libraries", report.libraries, "driver",
                           report.driver, "why", report.why, "gpus", gpus);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/cuda/affinity.h"
 #include "models/cuda/cuda.h"
 
 enum { CAPABILITY_LOWEST = 8 }; // what kernels are compiled for
@@ -74,8 +75,10 @@ void cuda_report(struct plugin_report *out)
     out->count = count_gpus(out->why);
     if (out->count > REPORTED_GPUS)
         out->count = REPORTED_GPUS;
-    for (int i = 0; i < out->count; i++)
+    for (int i = 0; i < out->count; i++) {
         report_gpu(&out->gpus[i], i);
+        cuda_place(i, out->gpus[i].pci, out->gpus[i].near);
+    }
 }
 
 // ---- a rank's

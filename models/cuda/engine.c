@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/cuda/affinity.h"
 #include "models/cuda/network.h"
 
 static const struct engine_ops CUDA_OPS;
@@ -76,6 +77,7 @@ int cuda_open(struct engine **out, const struct engine_options *options)
     e->eager = eager != NULL && strcmp(eager, "1") == 0;
     TRY(read_precision(options->precision, &e->type));
     TRY(cuda_pick_device(options->local_rank, &device));
+    cuda_bind_near(device); // before anything has threads or pinned memory of its own
     TRY(open_on(e, device));
     *out = &e->base;
     return RETORT_OK;
