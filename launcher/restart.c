@@ -94,21 +94,23 @@ static void record(const char *run_folder, int number, int limit, double pause_s
                                          p->phase, "step", (json_int_t)p->step, "cause", p->cause));
 }
 
-// False when a signal asks for an end meanwhile.
-static bool pause_for(double seconds, struct owner *owner)
+// Says so and waits. False when a signal asks for an end meanwhile.
+static bool pause_before(const struct start *start, int number, int limit, double pause_s,
+                         const struct place *failed_at)
 {
     sigset_t set, before;
-    double end = clock_seconds() + seconds;
+    double end = clock_seconds() + pause_s;
     bool asked = false;
     signals_of_launcher(&set);
     sigdelset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, &before);
+    sigprocmask(SIG_BLOCK, &set, &before); // first: who reads the line may ask at once
+    record(start->run_folder, number, limit, pause_s, failed_at);
     for (double left; !asked && (left = end - clock_seconds()) > 0;) {
         double part = fmin(left, OWNER_BEAT_S);
         struct timespec wait = {.tv_sec = (time_t)part};
         wait.tv_nsec = (long)((part - (double)wait.tv_sec) * 1e9);
         asked = sigtimedwait(&set, NULL, &wait) > 0;
-        (void)owner_refresh(owner); // one that is lost is seen at the next start's first beat
+        (void)owner_refresh(start->owner); // one that is lost is seen at the next start
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     return !asked;
@@ -131,10 +133,11 @@ int restart_ranks(const struct start *start, int limit)
         if (h.count == limit)
             return give_up_at_limit(&v, limit);
         h.count++;
-        record(start->run_folder, h.count, limit, pause_s, here);
-        if (!pause_for(pause_s, start->owner))
+        if (!pause_before(start, h.count, limit, pause_s, here))
             return RETORT_STOPPED;
-        run_folder_clear_states(start->run_folder);
-        run_folder_clear_partials(start->run_folder);
+        if (owner_refresh(start->owner)) { // else that start's first beat sees it, too
+            run_folder_clear_states(start->run_folder);
+            run_folder_clear_partials(start->run_folder);
+        }
     }
 }

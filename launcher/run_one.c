@@ -80,8 +80,10 @@ static int run_ranks(const struct run_plan *p, const struct run_arguments *a,
         if (p->resumes)
             record_requeue(p->folder);
         rc = restart_ranks(&start, a->max_restarts);
-        run_folder_clear_partials(p->folder);
-        forget_refused_start(p, rc);
+        if (owner_refresh(&owner)) { // else it is another run's by now
+            run_folder_clear_partials(p->folder);
+            forget_refused_start(p, rc);
+        }
     }
     owner_release(&owner);
     if (rc == RETORT_OK)

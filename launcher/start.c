@@ -222,6 +222,8 @@ int start_print(const struct start *s)
 // Another run's launcher took us for dead: the machine slept, or its network was gone.
 static void judge_lost(struct verdict *v, const char *run_folder)
 {
+    if (v->said && v->code == RETORT_BUSY)
+        return; // a rank saw it first
     v->code = RETORT_BUSY;
     v->remedy = "";
     v->said = false;
