@@ -30,7 +30,11 @@ lines=$(grep -c '\] error: ' "$folder/log")
 for state in "$folder"/ranks/*.state; do
     pid=$(sed -n 's/^pid *\([0-9]*\).*/\1/p' "$state")
     [ -n "$pid" ] || fail "$state names no pid"
-    ! grep -Eqs '^State:[[:space:]]+[^ZX[:space:]]' "/proc/$pid/status" || fail "process $pid is left behind"
+    tries=100 # what is killed takes a moment to be gone
+    while grep -Eqs '^State:[[:space:]]+[^ZX[:space:]]' "/proc/$pid/status"; do
+        [ $((tries -= 1)) -gt 0 ] || fail "process $pid is left behind"
+        sleep 0.1
+    done
 done
 [ "$(ls "$folder"/ranks/*.state | wc -l)" -eq "$ranks" ] || fail "state files are missing"
 echo "exit code $got after $took s; $(grep -E "$text" "$folder/log")"

@@ -283,7 +283,7 @@ static void test_kills(void **state)
 {
     struct scratch *s = *state;
     int64_t newest = -1;
-    for (uint32_t trial = 0; trial < 16; trial++) {
+    for (uint32_t trial = 0; trial < 16 || (newest <= 3 && trial < 1000); trial++) {
         pid_t child = fork();
         if (child == 0)
             write_until_killed(s->folder, newest + 1);
@@ -304,7 +304,7 @@ static void test_kills(void **state)
         // Three checkpoints and one that was about to go, the best, best.h5 and last.h5.
         assert_true(scratch_entries(s) <= 7); // reading removed what was under construction
     }
-    assert_true(newest > 3);
+    assert_true(newest > 3); // on slow disks after more trials
 }
 
 static void test_leftovers(void **state)

@@ -82,7 +82,8 @@ logits: {views: 1}
 run: {threads: 1, precision: f32, checkpoint_every_s: 1000, log_every_s: 0.01}
 END
 }
-# paused NODE FOLDER PHASE STEP: rank 0, which runs on that node, stands still there or later: in step $step.
+# paused NODE FOLDER PHASE STEP: rank 0, which runs on that node, stands still there or later: in step $step. Told to
+# stop, the ranks do so behind this step or one of the next two: it may just have voted to go on, and so may the others.
 paused() {
     local node=$1
     shift

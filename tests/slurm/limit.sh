@@ -7,13 +7,13 @@ slurm_recipe
 expect 0 run whole 2 --set run.microbatches=4
 
 # Slurm looks at limits every 30 s, and warns up to so much too early. The limit comes down only when a rank stands
-# still, a minute at least ahead, so that it does not matter how long that took.
-submitted --out limited --set run.microbatches=4 --time 60 --warn 100
+# still, two minutes at least ahead, so that it does not matter how long that took.
+submitted --out limited --set run.microbatches=4 --time 60 --warn 160
 limited=$job
 paused 1 limited teacher 5
 at=$step
 started=$(date -d "$(scontrol -o show job "$limited" | sed -n 's/.* StartTime=\([^ ]*\).*/\1/p')" +%s)
-scontrol update jobid="$limited" timelimit=$((($(date +%s) - started) / 60 + 2)) || fail "the limit stays"
+scontrol update jobid="$limited" timelimit=$((($(date +%s) - started) / 60 + 3)) || fail "the limit stays"
 passed "a job that nears its limit"
 
 # A rank dies behind a checkpoint: once more, from there.
@@ -41,7 +41,7 @@ resumed 1 limited
 came_back "$limited" 1
 job_ends "$limited" COMPLETED 120
 says "limited/slurm-$limited.log" "job $limited: retort ended with code 75"
-says "limited/slurm-$limited.log" "teacher goes on from step ($at|$((at + 1))) "
+says "limited/slurm-$limited.log" "teacher goes on from step ($at|$((at + 1))|$((at + 2))) "
 [ "$(restarts "$limited")" = 1 ] || fail "$(restarts "$limited") restarts"
 same_bits whole limited teacher student
 passed all

@@ -17,6 +17,6 @@ job_ends "$urgent" COMPLETED
 says urgent.log "the folder is free"
 came_back "$job" 1
 job_ends "$job" COMPLETED 120
-says "parts/slurm-$job.log" "teacher goes on from step ($step|$((step + 1))) "
+says "parts/slurm-$job.log" "teacher goes on from step ($step|$((step + 1))|$((step + 2))) "
 same_bits whole parts teacher student
 passed all

@@ -47,7 +47,7 @@ says "moved/slurm-$job.log" "start 3, on node\[1-2\]"
 says "moved/slurm-$job.log" "starting in moved with 4 ranks"
 says "moved/slurm-$job.log" "going on in moved with 2 ranks"
 says "moved/slurm-$job.log" "going on in moved with 4 ranks"
-says "moved/slurm-$job.log" "student goes on from step ($step|$((step + 1))) "
+says "moved/slurm-$job.log" "student goes on from step ($step|$((step + 1))|$((step + 2))) "
 says moved/job.sbatch '^options=.*run.microbatches=4'
 same_bits whole moved teacher student
 passed "requeued onto one node, and onto both again"
@@ -64,6 +64,7 @@ kept=$(newest)
 scancel "$job"
 job_ends "$job" CANCELLED
 wait_until 20 job_gone "$job"
+wait_until 20 test ! -e again/owner.json # its launcher was signalled, too, and leaves when its ranks have
 left=$(newest)
 [ "${left:-0}" -ge "$kept" ] || fail "a cancelled job lost its checkpoint of step $kept"
 submitted --out again --nodes 1 --ranks-per-node 2 --set run.microbatches=4

@@ -26,7 +26,7 @@ passed "a chain"
 
 # A file that is whole until the job starts: the teacher fails, and the others are cancelled, not left waiting.
 cp "$RETORT_DATA/tiny.h5" cut.h5
-submitted --out broken --chain --set data.path=cut.h5 -- --begin=now+1
+submitted --out broken --chain --set data.path=cut.h5 -- --begin=now+5
 truncate -s 100000 cut.h5
 teacher=$(sed -n 's/^job \([0-9]*\): broken, teacher$/\1/p' "$work/output")
 job_ends "$teacher" FAILED

@@ -28,7 +28,7 @@ done
 grep -q 'restart 1 of at most 2 .*rank 1 on .* was ended by signal 9' parts/log.txt ||
     fail "log.txt does not say why"
 grep '"event":"restart"' parts/metrics.jsonl | tail -1 |
-    grep -q '"restart":2,"phase":"student","step":[0-9]*,"cause":"rank 1 on .*signal 9' ||
+    grep -q '"restart":2,"phase":"\(student\|checkpoint\|exchange\|evaluation\)","step":-*[0-9]*,"cause":"rank 1 on .*signal 9' ||
     fail "metrics.jsonl does not say why: $(cat parts/metrics.jsonl)"
 grep -v '"event":"restart"' parts/metrics.jsonl >lines
 mv lines parts/metrics.jsonl

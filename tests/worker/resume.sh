@@ -9,7 +9,7 @@ expect 0 run whole 2
 # to be met by looking).
 killed parts 2 teacher 3
 killed parts 2 teacher 8 evaluation -1
-killed parts 2 teacher 12 checkpoint -1
+killed parts 2 teacher 9 checkpoint -1
 killed parts 2 "logits view 1" -1
 killed parts 2 "logits view 1" 0
 killed parts 2 "logits view 2" -1

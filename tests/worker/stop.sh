@@ -45,9 +45,9 @@ grep -q "asked parts" stop.output || fail "retort stop said: $(cat stop.output)"
 stopped baseline 2
 
 start parts 2 $never
-reached student 13
+reached student 2
 "$retort" stop parts >stop.output || fail "retort stop"
-stopped student 13
+stopped student 2
 
 expect 0 run parts 2 $never
 same_bits whole parts

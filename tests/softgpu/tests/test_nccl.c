@@ -357,7 +357,7 @@ static void slow_body(struct rank *r)
         softgpu_nccl_misbehave(SOFTGPU_SLOW, 1, 300);
     HERE(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, r->comm, r->stream) == 0);
     OK(cudaStreamSynchronize(r->stream));
-    HERE(now_ms() - begin >= 250.0);
+    HERE(r->rank == 0 || now_ms() - begin >= 250.0); // rank 0 may have come late
     device_get(&out, a, sizeof(out));
     HERE(out == 10.0f);
 }
