@@ -74,7 +74,8 @@ static void run_steps(struct gpu_rank *r, struct watchdog *w, const char *kind, 
         comm_wait(r->comm);
         test_memory_gpu.get(host, data, COUNT * sizeof *host);
         const int size = comm_size(r->comm);
-        CHECK(host[COUNT - 1] == (float)(size * (size - 1) / 2 + size * step));
+        const int sum = size * (size - 1) / 2 + size * step;
+        CHECK(host[COUNT - 1] == (float)sum);
     }
     test_memory_gpu.destroy(data);
     free(host);
