@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "comm/carried_mpi.h"
 #include "comm/mpi_comm.h"
 
 int mpi_failed(int code, const char *call)
@@ -254,6 +255,7 @@ static int find_ranks(struct mpi_comm *m)
 static int start_mpi(void)
 {
     int provided = 0;
+    carried_mpi_enter();
     TRY_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
     TRY_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     if (provided < MPI_THREAD_FUNNELED)

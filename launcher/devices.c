@@ -28,7 +28,7 @@ static void say_gpu(const json_t *gpu)
 
 static void say_gpus(void)
 {
-    json_t *report = gpus_ask("cuda"), *gpu;
+    json_t *report = gpus_ask("cuda"), *gpu, *file;
     const char *why = report ? text_of(report, "why") : "retort-worker does not say";
     const char *driver = text_of(report, "driver"), *libraries = text_of(report, "libraries");
     size_t i;
@@ -39,6 +39,8 @@ static void say_gpus(void)
         log_info("driver     %s", driver);
     if (libraries[0])
         log_info("libraries  %s", libraries);
+    json_array_foreach(json_object_get(report, "files"), i, file)
+        log_info("           %s", json_string_value(file));
     json_decref(report);
 }
 

@@ -4,8 +4,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-// {"libraries", "driver", "why", "gpus": [{"name", "major", "minor", "memory_bytes", "pci", "near",
-// "why"}]}, the caller's; NULL when there is nobody to ask. Prints nothing.
+// {"libraries", "files", "driver", "why", "gpus": [{"name", "major", "minor", "memory_bytes",
+// "pci", "near", "why"}]}, the caller's; NULL when there is nobody to ask. Prints nothing.
 json_t *gpus_ask(const char *device);
 
 // Whether the device, settled, is GPUs.

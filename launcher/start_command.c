@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "comm/carried_mpi.h"
 #include "launcher/allocation.h"
 #include "launcher/machine.h"
 #include "launcher/shell_word.h"
@@ -15,6 +16,10 @@
 static const char MALLOC_TUNABLES[] =
     "glibc.malloc.mmap_threshold=34359738368:"
     "glibc.malloc.trim_threshold=34359738368";
+
+// Where ranks find the engines that are plug-ins, and these their libraries, on other hosts too.
+static const char *const PLUGIN_SETTINGS[] = {"RETORT_PLUGINS", "RETORT_CUDA_PATH", "CUDA_HOME",
+                                              "VIRTUAL_ENV"};
 
 static void add(struct start_command *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -117,14 +122,36 @@ static struct placement place(const struct start *s)
     return p;
 }
 
+// That of the worker's own Open MPI, where one is carried along with it: by its path, where mpirun
+// then looks for its daemon on other hosts too. On this host alone it is to do without ssh, which
+// it would refuse to. Else the one in the PATH.
+static void add_mpirun_program(struct start_command *c, const char *worker, bool alone)
+{
+    char home[PATH_CAPACITY];
+    if (!carried_mpi_find(home, worker)) {
+        add(c, "mpirun");
+        return;
+    }
+    add(c, "env");
+    for (int i = 0; i < CARRIED_MPI_SETTINGS; i++)
+        add(c, "%s=%s%s", carried_mpi_settings[i].name, home, carried_mpi_settings[i].below);
+    add(c, "%s/bin/mpirun", home);
+    if (alone) {
+        add(c, "--mca");
+        add(c, "plm");
+        add(c, "isolated");
+    }
+}
+
 // Ranks are bound to cores of their own where there are enough: a thread that wanders loses its
 // cache, and two that share a core wait for each other. A run on half of the machine or less is
 // not: a second one beside it would be bound to the same cores. Nor are ranks with GPUs: they bind
 // themselves to the cores near theirs.
-static void add_mpirun(struct start_command *c, const struct start *s, const struct placement *p)
+static void add_mpirun(struct start_command *c, const struct start *s, const struct placement *p,
+                       const char *worker)
 {
     bool spread = p->inside && !p->as_asked; // else Slurm's tasks are the slots
-    add(c, "mpirun");
+    add_mpirun_program(c, worker, !p->inside && !s->hosts);
     add(c, "-n");
     add(c, "%d", s->ranks);
     if (s->hosts) {
@@ -178,9 +205,11 @@ static void add_environments(struct start_command *c, const struct start *s, boo
     if (!fits) // threads that spin while they wait would take the core from those that work
         add_default(c, "OMP_WAIT_POLICY", "PASSIVE");
     add_default(c, "GLIBC_TUNABLES", MALLOC_TUNABLES);
-    const char *plugins = getenv("RETORT_PLUGINS");
-    if (plugins && *plugins)
-        add_environment(c, "RETORT_PLUGINS", plugins);
+    for (size_t i = 0; i < sizeof PLUGIN_SETTINGS / sizeof PLUGIN_SETTINGS[0]; i++) {
+        const char *value = getenv(PLUGIN_SETTINGS[i]);
+        if (value && *value)
+            add_environment(c, PLUGIN_SETTINGS[i], value);
+    }
     if (s->owner) // they write nothing more once the folder is another's
         add_environment(c, "RETORT_OWNER", s->owner->token);
     // mpirun gives rank 0 a terminal of its own, whatever ours is.
@@ -201,7 +230,7 @@ int start_command_build(struct start_command *c, const struct start *s)
     const struct placement p = place(s);
     c->by_mpirun = launcher == LAUNCHER_MPIRUN;
     if (c->by_mpirun)
-        add_mpirun(c, s, &p);
+        add_mpirun(c, s, &p, worker);
     else
         add(c, "env");
     add_environments(c, s, p.fits);

@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "models/cuda_libraries.h"
+
+_Static_assert((int)PLUGIN_WHY >= (int)CUDA_LIBRARIES_WHY, "one's reason is the other's");
 
 // The software GPU is test equipment: the CUDA engine's own files over a runtime for the CPU.
 static const char *library_of(const char *device)
@@ -36,6 +39,25 @@ static void plugin_folder(char out[PATH_MAX])
         *slash = '\0';
 }
 
+// NULL, and the reason in `why`, when it can't be opened. What the CUDA engine needs may lie where
+// the loader does not look; where it does, that is what the engine was built with, and is left to
+// it.
+static void *open_library(const char *path, const char *device, char why[PLUGIN_WHY])
+{
+    const bool cuda = strcmp(device, "cuda") == 0;
+    if (cuda)
+        cuda_libraries_open_named();
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (handle == NULL && cuda) {
+        if (!cuda_libraries_open(why))
+            return NULL;
+        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    }
+    if (handle == NULL)
+        snprintf(why, PLUGIN_WHY, "its engine cannot be loaded: %s", dlerror());
+    return handle;
+}
+
 bool plugin_find(void *out, const char *device, const char *name, char why[PLUGIN_WHY])
 {
     char folder[PATH_MAX], path[PATH_MAX + 64];
@@ -48,11 +70,9 @@ bool plugin_find(void *out, const char *device, const char *name, char why[PLUGI
                  library, folder);
         return false;
     }
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (handle == NULL) {
-        snprintf(why, PLUGIN_WHY, "its engine cannot be loaded: %s", dlerror());
+    void *handle = open_library(path, device, why);
+    if (handle == NULL)
         return false;
-    }
     void *symbol = dlsym(handle, name);
     if (symbol == NULL) {
         snprintf(why, PLUGIN_WHY, "%.512s is no engine of ours", path);

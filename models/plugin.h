@@ -13,7 +13,7 @@ int retort_engine_open(struct engine **out, const struct engine_options *options
 #define ENGINE_PLUGIN_OPEN "retort_engine_open"
 
 // What the plug-in sees of this machine's GPUs, without starting work on any.
-enum { REPORTED_GPUS = 64, REPORT_TEXT = 256 };
+enum { REPORTED_GPUS = 64, REPORT_TEXT = 256, PLUGIN_WHY = 1024 };
 struct gpu_report {
     char name[REPORT_TEXT];
     int major, minor; // compute capability
@@ -25,7 +25,7 @@ struct gpu_report {
 struct plugin_report {
     char libraries[REPORT_TEXT]; // "CUDA 13.0, cuDNN 9.19.0, NCCL 2.28.9"
     char driver[REPORT_TEXT];    // "for CUDA 13.0"; "" without one
-    char why[REPORT_TEXT];       // there is no GPU; "" when there are some
+    char why[PLUGIN_WHY];        // there is no GPU; "" when there are some
     int count;
     struct gpu_report gpus[REPORTED_GPUS];
 };
@@ -37,7 +37,6 @@ bool plugin_is(const char *device); // whether the device's engine is a plug-in
 // Opens the device's plug-in and looks up a function, into the function pointer at `out`. When it
 // can't be, `why` is the reason and nothing is printed. The library stays open until the program
 // ends.
-enum { PLUGIN_WHY = 1024 };
 bool plugin_find(void *out, const char *device, const char *name, char why[PLUGIN_WHY]);
 // Opens the device's engine; RETORT_USAGE with one line when its plug-in can't be loaded.
 int plugin_open(struct engine **out, const struct engine_options *options);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/recipe.h"
+#include "models/cuda_libraries.h"
 #include "models/plugin.h"
 
 // False, and the reason in out->why, when there is no plug-in.
@@ -48,6 +49,18 @@ const char *device_precision_name(const struct engine *e, int64_t precision)
     return engine_real(e) == REAL_F64 ? "f64" : "f32";
 }
 
+// Where each library was found that is open, and the driver's.
+static json_t *files_of_libraries(void)
+{
+    static const char DRIVER[] = "libcuda.so.1";
+    char path[PATH_CAPACITY];
+    json_t *files = json_array();
+    for (int i = 0; i <= CUDA_LIBRARIES; i++)
+        if (cuda_library_path(path, i < CUDA_LIBRARIES ? cuda_library_names[i] : DRIVER))
+            json_array_append_new(files, json_string(path));
+    return files;
+}
+
 int device_print(const char *device)
 {
     struct plugin_report report;
@@ -62,8 +75,9 @@ int device_print(const char *device)
                                               (json_int_t)g->memory_bytes, "pci", g->pci, "near",
                                               g->near, "why", g->why));
     }
-    json_t *j = json_pack("{s:s,s:s,s:s,s:o}", "libraries", report.libraries, "driver",
-                          report.driver, "why", report.why, "gpus", gpus);
+    json_t *j =
+        json_pack("{s:s,s:o,s:s,s:s,s:o}", "libraries", report.libraries, "files",
+                  files_of_libraries(), "driver", report.driver, "why", report.why, "gpus", gpus);
     json_dumpf(j, stdout, JSON_COMPACT);
     (void)fputc('\n', stdout);
     json_decref(j);

@@ -77,7 +77,8 @@ says out '^cores +[1-9]'
 says out '^gpu +none: retort-worker does not say'
 
 # GPUs, of which one is too old: what runs by default follows from the other two.
-export FAKE_GPUS='{"libraries": "CUDA 13.0, NCCL 2.28", "driver": "for CUDA 13.1", "why": "", "gpus": [
+export FAKE_GPUS='{"libraries": "CUDA 13.0, NCCL 2.28", "files": ["/opt/lib/libnccl.so.2"],
+ "driver": "for CUDA 13.1", "why": "", "gpus": [
  {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000,
   "pci": "0000:3b:00.0", "near": "0-31", "why": ""},
  {"name": "Old GPU", "major": 7, "minor": 0, "memory_bytes": 16000000000, "why": "it is too old"},
@@ -88,6 +89,7 @@ says out '^gpu .*capability 9.0, PCI 0000:3b:00.0, near cores 0-31$'
 says out '^gpu +Old GPU, 16 GB, compute capability 7.0; cannot be used: it is too old$'
 says out '^driver +for CUDA 13.1$'
 says out '^libraries +CUDA 13.0, NCCL 2.28$'
+says out '^ {11}/opt/lib/libnccl.so.2$'
 expect 0 "$retort" run recipe.yaml --dry-run
 says out ' -n 2 .*--device cuda '
 expect 0 "$retort" run recipe.yaml --dry-run --device cuda --ranks 3
