@@ -125,6 +125,8 @@ expect 0 VIRTUAL_ENV=/opt/venv $retort devices
 found
 expect 0 RETORT_CUDA_PATH=/nowhere:$packages $retort devices
 found
+expect 0 LD_LIBRARY_PATH=$packages/nvidia/cudnn/lib:$packages/nvidia/nccl/lib $retort devices
+found
 expect 0 RETORT_CUDA_PATH=$packages/nvidia/cudnn $retort devices
 says "^gpu +none: there is no libnccl.so.2 .* RETORT_CUDA_PATH=$packages/nvidia/cudnn, "
 expect 2 VIRTUAL_ENV=/opt/venv $retort run /tmp/recipe.yaml --ranks 1 --device cuda --out /tmp/gpu
