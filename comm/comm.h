@@ -108,6 +108,12 @@ int comm_engine_exchange(struct comm *c, const void *send, const size_t *send_co
 // Not while the stream is captured. Nothing without a device.
 int comm_wait(struct comm *c);
 
+// Whether the calls above that queue may be captured in a graph and replayed with it (not where the
+// host works in between). A replay tells nobody what it queues: comm_await says, in its place, what
+// the next comm_wait is likely to wait for. Neither is collective.
+bool comm_capturable(const struct comm *c);
+void comm_await(struct comm *c, const char *name, size_t bytes);
+
 // The micro-batches [*first, *last) of `rank` of `size` out of `total`: the range [0, total) splits
 // at a + ceil((b - a) / 2), larger parts first, to depth k for 2^k ranks; for other sizes, an even
 // split. Not collective.

@@ -36,14 +36,24 @@ bool device_comm_capturable(const struct device_comm *d)
     return d->capturable;
 }
 
-// Begins a collective on the engine's memory; a device keeps the name for its waits.
-static void enter(struct comm *c, const char *name, size_t bytes)
+bool comm_capturable(const struct comm *c)
 {
-    watchdog_enter(c->watchdog, name, bytes);
+    return c->device ? c->device->capturable : c->size == 1; // alone nothing happens
+}
+
+void comm_await(struct comm *c, const char *name, size_t bytes)
+{
     if (!c->device)
         return;
     snprintf(c->device->last, sizeof c->device->last, "%s", name);
     c->device->last_bytes = bytes;
+}
+
+// Begins a collective on the engine's memory; a device keeps the name for its waits.
+static void enter(struct comm *c, const char *name, size_t bytes)
+{
+    watchdog_enter(c->watchdog, name, bytes);
+    comm_await(c, name, bytes);
 }
 
 static int sum_on_host(struct comm *c, void *data, size_t count, enum real_type type,

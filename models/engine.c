@@ -233,3 +233,44 @@ int network_group_backward(struct network_group *g, void *const *gradients,
 {
     return g->ops->group_backward(g, gradients, scalars, on_ready);
 }
+
+int staged_batch_create(struct staged_batch **out, struct engine *e,
+                        const struct picture_format *format, int max_count)
+{
+    *out = NULL;
+    return e->ops->staged_create != NULL ? e->ops->staged_create(out, e, format, max_count)
+                                         : RETORT_OK;
+}
+
+void staged_batch_destroy(struct staged_batch **p)
+{
+    if (*p == NULL)
+        return;
+    (*p)->ops->staged_destroy(*p);
+    *p = NULL;
+}
+
+size_t staged_batch_memory(const struct staged_batch *s)
+{
+    return s != NULL ? s->ops->staged_memory(s) : 0;
+}
+
+int staged_batch_put(struct staged_batch *s, const struct picture_batch *batch,
+                     const uint16_t *teacher)
+{
+    return s != NULL ? s->ops->staged_put(s, batch, teacher) : RETORT_OK;
+}
+
+int engine_record(struct engine *e, struct recorded **r, const struct record_key *key,
+                  int (*work)(void *context), void *context)
+{
+    return e->ops->record != NULL ? e->ops->record(e, r, key, work, context) : work(context);
+}
+
+void recorded_destroy(struct recorded **p)
+{
+    if (*p == NULL)
+        return;
+    (*p)->ops->recorded_destroy(*p);
+    *p = NULL;
+}

@@ -6,9 +6,10 @@
 // Arenas, inputs, logits and stored teacher logits live in engine memory, in the engine's real type
 // (`engine_real`); for host engines that is ordinary memory. What changes from step to step is read
 // from a struct step_scalars in engine memory when the work runs, so that a captured step replays.
-// Nothing allocates in the step loop. None of this is collective: sums across ranks are the
-// worker's. `on_ready` tells it which ranges of the gradient arena are final; a group of
-// micro-batches asks it by a callback for what BatchNorm sums over the whole batch.
+// Work that changes from step to step in nothing else is recorded once and replayed
+// (engine_record). Nothing allocates in the step loop. None of this is collective: sums across
+// ranks are the worker's. `on_ready` tells it which ranges of the gradient arena are final; a group
+// of micro-batches asks it by a callback for what BatchNorm sums over the whole batch.
 //
 // Return values are retort_codes; the message has been printed.
 
@@ -75,6 +76,9 @@ struct picture_batch {
     uint64_t seed;
     enum random_domain domain;
     uint32_t view;
+    // Where all this has been put before by staged_batch_put: then the input reads it there, but
+    // for the count; else NULL. Borrowed.
+    const struct staged_batch *staged;
 };
 int input_create(struct input **out, struct engine *e, const struct picture_format *format,
                  int max_count);
@@ -126,6 +130,9 @@ struct loss_targets {
     const uint16_t *teacher;
     const int64_t *sample_id; // host, [count]
     int count; // the forward's; after FORWARD_EVAL it may be less: the rows behind are padding
+    // Where sample ids and teacher have been put before; else NULL. Borrowed. A teacher there and
+    // none here, or the other way round, is a mistake.
+    const struct staged_batch *staged;
 };
 // Loss of the last forward and d loss / d logits, scaled by scalars->inverse_batch so that
 // gradients of micro-batches add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows, not
@@ -201,3 +208,44 @@ int engine_all_finite(struct engine *e, const void *values, size_t count, bool *
 // Teacher logits of the last forward as f16 into host [count, classes]; RETORT_NUMERIC when a value
 // does not fit f16.
 int network_logits_f16(struct network *n, uint16_t *out);
+
+// ---- work that repeats
+// A training step queues the same things again and again. An engine whose queue can be captured
+// runs such work plainly the first time, captures it the second time, and replays it from then on:
+// the host calls nothing but the replay. So all that changes from one time to the next is in engine
+// memory, put there before: a struct step_scalars, and the samples of each micro-batch.
+//
+//     engine_upload(e, scalars, …), staged_batch_put(samples, …)      // before each step
+//     engine_record(e, &recorded, &key, work, context)                // queues, or replays
+//
+// with work: input_load, network_forward, network_loss (both with `staged`), network_backward,
+// engine_add, engine_zero, engine_update, network_set_weights, collectives on the queue that can be
+// captured. It waits for nothing, and brings nothing from the host.
+
+// One batch's slots, sample ids, augmentation and teacher in engine memory; and its pictures, where
+// those that it is taken from are in the host's.
+struct staged_batch; // opaque
+// *out is NULL where an engine needs no such thing: it reads the host's memory as it goes.
+int staged_batch_create(struct staged_batch **out, struct engine *e,
+                        const struct picture_format *format, int max_count);
+void staged_batch_destroy(struct staged_batch **p);       // takes NULL
+size_t staged_batch_memory(const struct staged_batch *s); // bytes held by the engine; 0 of NULL
+// All of `batch` but `staged`; teacher as struct loss_targets has it. What was put before must
+// still be there when the work that reads it runs: it is queued in between. NULL: nothing is done.
+int staged_batch_put(struct staged_batch *s, const struct picture_batch *batch,
+                     const uint16_t *teacher);
+
+// What tells work that is alike from work that is not: the counts of its samples, its addresses,
+// whatever else it passes on by value and that may differ between two calls.
+enum { RECORD_WORDS = 6 };
+struct record_key {
+    uint64_t words[RECORD_WORDS];
+};
+struct recorded; // opaque: what was captured, a few keys' at a time
+// Does work(context), or what it queued when it was called with this key before. *r begins as NULL.
+// Within recorded work, work is recorded no further. Where nothing can be captured, or it failed,
+// work is called, every time.
+int engine_record(struct engine *e, struct recorded **r, const struct record_key *key,
+                  int (*work)(void *context), void *context);
+// Before what the work refers to is freed. Takes NULL.
+void recorded_destroy(struct recorded **p);

@@ -27,6 +27,18 @@ struct engine_ops {
                   const struct optimizer_spec *spec, const struct step_scalars *scalars);
     int (*all_finite)(struct engine *e, const void *values, size_t count, bool *finite);
 
+    // NULL: the host's memory is read as it goes.
+    int (*staged_create)(struct staged_batch **out, struct engine *e,
+                         const struct picture_format *format, int max_count);
+    void (*staged_destroy)(struct staged_batch *s);
+    size_t (*staged_memory)(const struct staged_batch *s);
+    int (*staged_put)(struct staged_batch *s, const struct picture_batch *batch,
+                      const uint16_t *teacher);
+    // NULL: nothing is recorded.
+    int (*record)(struct engine *e, struct recorded **r, const struct record_key *key,
+                  int (*work)(void *context), void *context);
+    void (*recorded_destroy)(struct recorded *r);
+
     int (*input_create)(struct input **out, struct engine *e, const struct picture_format *format,
                         int max_count);
     void (*input_destroy)(struct input *in);
@@ -72,6 +84,12 @@ struct network {
     const struct engine_ops *ops;
 };
 struct network_group {
+    const struct engine_ops *ops;
+};
+struct staged_batch {
+    const struct engine_ops *ops;
+};
+struct recorded {
     const struct engine_ops *ops;
 };
 

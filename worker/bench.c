@@ -30,7 +30,8 @@ struct bench {
     double *sums;
     int32_t *labels;
     uint8_t *pixels;
-    int64_t first, last; // this rank's micro-batches
+    struct recorded *recorded; // the step, where the engine replays it
+    int64_t first, last;       // this rank's micro-batches
     int64_t step;
     double seconds[BENCH_PARTS]; // from MICROBATCH_PARTS on
 };
@@ -153,14 +154,13 @@ static int create_microbatches(struct bench *b)
         .deterministic = true,
         .gradients = b->arenas.gradients,
     };
-    int rc = microbatches_init(&b->microbatches, &options);
-    b->microbatches.timed = true;
-    return rc;
+    return microbatches_init(&b->microbatches, &options);
 }
 
 // `agreed`: the other ranks close too.
 static void bench_close(struct bench *b, bool agreed)
 {
+    recorded_destroy(&b->recorded);
     microbatches_free(&b->microbatches);
     network_destroy(&b->network);
     graph_destroy(&b->graph);
@@ -196,13 +196,20 @@ fail:
 
 // ---- the step
 
-// Runs `call` and adds its time to a part.
+// As training waits, which looks at the loss.
+static int wait_for_all(const struct bench *b)
+{
+    int rc = comm_wait(b->comm);
+    return rc ? rc : engine_synchronize(b->engine);
+}
+
+// Runs `call` and adds its time to a part, while parts are timed.
 #define TIMED(part, call)                                                                          \
     do {                                                                                           \
         double start_ = clock_seconds();                                                           \
         TRY(call);                                                                                 \
-        TRY(comm_wait(b->comm));                                                                   \
-        TRY(engine_synchronize(b->engine));                                                        \
+        if (b->microbatches.timed)                                                                 \
+            TRY(wait_for_all(b));                                                                  \
         b->seconds[part] += clock_seconds() - start_;                                              \
     } while (0)
 
@@ -218,36 +225,74 @@ static int find_samples(void *context, int k, int64_t *sample_id, int64_t *slot,
     return RETORT_OK;
 }
 
-static int bench_step(struct bench *b)
+struct work {
+    struct bench *b;
+    struct microbatch_step microbatches;
+};
+
+// What the engine does in a step.
+static int queue_step(void *context)
 {
     static const struct optimizer_spec SGD = {
         .kind = OPTIMIZER_SGD, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true};
+    const struct work *w = context;
+    struct bench *b = w->b;
+    int rc = RETORT_OK;
+    TRY(engine_zero(b->engine, b->sums, LOSS_SUMS * sizeof(double)));
+    TRY(microbatches_gradients(&b->microbatches, &w->microbatches));
+    TIMED(BENCH_ALLREDUCE, comm_allreduce_sum(b->comm, b->arenas.gradients, b->graph->total,
+                                              engine_real(b->engine), true));
+    TIMED(BENCH_UPDATE, engine_update(b->engine, b->graph, &b->arenas, &SGD, b->scalars));
+    TIMED(BENCH_SET_WEIGHTS, network_set_weights(b->network, b->arenas.weights));
+fail:
+    return rc;
+}
+
+// Whether the engine replays steps.
+static bool replays(const struct bench *b)
+{
+    return engine_stream(b->engine) != NULL && comm_capturable(b->comm);
+}
+
+static int run_step(struct work *w)
+{
+    static const struct record_key ONLY = {{0}}; // all steps have as many samples
+    struct bench *b = w->b;
+    int rc = RETORT_OK;
+    if (b->microbatches.timed || !replays(b))
+        return queue_step(w);
+    comm_await(b->comm, "all-reduce", b->graph->total * real_bytes(engine_real(b->engine)));
+    TRY(engine_record(b->engine, &b->recorded, &ONLY, queue_step, w));
+    TRY(wait_for_all(b));
+fail:
+    return rc;
+}
+
+static int bench_step(struct bench *b)
+{
     struct step_scalars now = {.lr = 1e-3,
                                .ema_decay = 0.999,
                                .bias1 = 1.0,
                                .bias2 = 1.0,
                                .inverse_batch = 1.0 / b->options->batch};
-    struct microbatch_step step = {
-        .pictures = {.pixels = b->pixels,
-                     .augment = AUGMENT_CROP_FLIP,
-                     .seed = 1,
-                     .domain = RANDOM_AUGMENT_TEACHER,
-                     .view = (uint32_t)b->step},
-        .targets = {.labels = b->labels},
-        .loss = {.kind = DISTILL_NONE},
-        .scalars = b->scalars,
-        .sums = b->sums,
-        .samples = find_samples,
-        .context = b,
-    };
+    struct work w = {b,
+                     {
+                         .pictures = {.pixels = b->pixels,
+                                      .augment = AUGMENT_CROP_FLIP,
+                                      .seed = 1,
+                                      .domain = RANDOM_AUGMENT_TEACHER,
+                                      .view = (uint32_t)b->step},
+                         .targets = {.labels = b->labels},
+                         .loss = {.kind = DISTILL_NONE},
+                         .scalars = b->scalars,
+                         .sums = b->sums,
+                         .samples = find_samples,
+                         .context = b,
+                     }};
     int rc = RETORT_OK;
     TRY(engine_upload(b->engine, b->scalars, &now, sizeof now));
-    TRY(engine_zero(b->engine, b->sums, LOSS_SUMS * sizeof(double)));
-    TRY(microbatches_gradients(&b->microbatches, &step));
-    TIMED(BENCH_ALLREDUCE, comm_allreduce_sum(b->comm, b->arenas.gradients, b->graph->total,
-                                              engine_real(b->engine), true));
-    TIMED(BENCH_UPDATE, engine_update(b->engine, b->graph, &b->arenas, &SGD, b->scalars));
-    TIMED(BENCH_SET_WEIGHTS, network_set_weights(b->network, b->arenas.weights));
+    TRY(microbatches_prepare(&b->microbatches, &w.microbatches));
+    TRY(run_step(&w));
     b->step++;
 fail:
     return rc;
@@ -275,6 +320,7 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+// `seconds`: while parts were timed.
 static void summarise(const struct bench *b, struct bench_result *out, double seconds)
 {
     double sorted[BENCH_WINDOWS];
@@ -282,7 +328,6 @@ static void summarise(const struct bench *b, struct bench_result *out, double se
     qsort(sorted, BENCH_WINDOWS, sizeof sorted[0], compare_doubles);
     out->images_per_s = sorted[BENCH_WINDOWS / 2];
     out->spread = (sorted[BENCH_WINDOWS - 1] - sorted[0]) / out->images_per_s;
-    out->step_ms = 1e3 * seconds / (double)out->steps;
     for (int i = 0; i < BENCH_PARTS; i++)
         out->share[i] = (i < MICROBATCH_PARTS ? b->microbatches.seconds : b->seconds)[i] / seconds;
     out->network_bytes = microbatches_memory(&b->microbatches);
@@ -309,21 +354,42 @@ fail:
     return rc;
 }
 
+static void forget_parts(struct bench *b)
+{
+    memset(b->seconds, 0, sizeof b->seconds);
+    memset(b->microbatches.seconds, 0, sizeof b->microbatches.seconds);
+}
+
+// In steps of their own, which wait after each part.
+static int time_parts(struct bench *b, int64_t steps, double *seconds)
+{
+    int rc = RETORT_OK;
+    b->microbatches.timed = true;
+    TRY(run_steps(b, WARM_UP_STEPS, seconds));
+    forget_parts(b);
+    TRY(run_steps(b, steps, seconds));
+fail:
+    return rc;
+}
+
 static int run_windows(struct bench *b, struct bench_result *out)
 {
     double seconds, all = 0.0;
     int rc = RETORT_OK;
+    b->microbatches.timed = !replays(b); // a replay has no parts: see time_parts
     TRY(run_steps(b, WARM_UP_STEPS, &seconds));
     TRY(run_steps(b, 1, &seconds));
     int64_t steps = (int64_t)ceil(b->options->seconds / (seconds * BENCH_WINDOWS));
-    memset(b->seconds, 0, sizeof b->seconds);
-    memset(b->microbatches.seconds, 0, sizeof b->microbatches.seconds);
+    forget_parts(b);
     for (int i = 0; i < BENCH_WINDOWS; i++) {
         TRY(run_steps(b, steps, &seconds));
         out->windows[i] = (double)steps * b->options->batch / seconds;
         out->steps += steps;
         all += seconds;
     }
+    out->step_ms = 1e3 * all / (double)out->steps;
+    if (!b->microbatches.timed)
+        TRY(time_parts(b, steps, &all));
     summarise(b, out, all);
     TRY(peak_memory(b, &out->peak_memory_bytes));
 fail:

@@ -2,7 +2,8 @@
 // Whole training steps against the clock, on synthetic pictures: no data set, no run folder.
 //
 // A step is what a run's step is: the gradients of this rank's micro-batches, the sum over ranks,
-// the update, the weights handed to the network.
+// the update, the weights handed to the network. Where the engine replays steps (engine_record), so
+// do these; their parts are timed in steps of their own, which wait after each.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,7 +33,7 @@ struct bench_result {
     double images_per_s;           // of all ranks: median of the windows
     double spread;                 // (fastest - slowest window) / median
     double windows[BENCH_WINDOWS]; // images/s, in order
-    double share[BENCH_PARTS];     // of this rank's time; they add up to almost 1
+    double share[BENCH_PARTS];     // of this rank's time; they add up to almost 1 (see above)
     int64_t steps;                 // of all windows
     double step_ms;                // mean
     size_t network_bytes;          // a rank's networks and their pictures

@@ -8,20 +8,23 @@
 static int create_buffers(struct microbatches *m)
 {
     const struct microbatches_options *o = &m->options;
-    size_t held = (size_t)m->held, rows = (size_t)o->max_batch;
+    size_t held = (size_t)m->held, count = (size_t)o->count, rows = (size_t)o->max_batch;
     int rc = RETORT_OK;
     m->inputs = calloc(held, sizeof(struct input *));
-    m->leaves = calloc((size_t)o->count, sizeof(void *));
-    m->samples = calloc((size_t)o->count, sizeof *m->samples);
-    m->sample_id = malloc(held * rows * sizeof *m->sample_id);
-    m->slot = malloc(rows * sizeof *m->slot);
-    TRY_ELSE(m->inputs && m->leaves && m->samples && m->sample_id && m->slot, RETORT_MEMORY,
-             "no memory for %d micro-batches of %d samples", m->held, o->max_batch);
+    m->leaves = calloc(count, sizeof(void *));
+    m->samples = calloc(count, sizeof *m->samples);
+    m->staged = calloc(count, sizeof(struct staged_batch *));
+    m->sample_id = malloc(count * rows * sizeof *m->sample_id);
+    m->slot = malloc(count * rows * sizeof *m->slot);
+    TRY_ELSE(m->inputs && m->leaves && m->samples && m->staged && m->sample_id && m->slot,
+             RETORT_MEMORY, "no memory for %d micro-batches of %d samples", o->count, o->max_batch);
     for (int k = 0; k < m->held; k++)
         TRY(input_create(&m->inputs[k], o->engine, &o->format, o->max_batch));
     TRY(gradient_tree_init(&m->tree, o->engine, o->graph->total, o->count, o->gradients));
-    for (int k = 0; k < o->count; k++)
+    for (int k = 0; k < o->count; k++) {
         m->leaves[k] = gradient_tree_leaf(&m->tree, k);
+        TRY(staged_batch_create(&m->staged[k], o->engine, &o->format, o->max_batch));
+    }
 fail:
     return rc;
 }
@@ -50,10 +53,13 @@ void microbatches_free(struct microbatches *m)
     network_group_destroy(&m->group);
     for (int k = 0; m->inputs && k < m->held; k++)
         input_destroy(&m->inputs[k]);
+    for (int k = 0; m->staged && k < m->options.count; k++)
+        staged_batch_destroy(&m->staged[k]);
     gradient_tree_free(&m->tree);
     free(m->inputs);
     free(m->leaves);
     free(m->samples);
+    free(m->staged);
     free(m->sample_id);
     free(m->slot);
     *m = (struct microbatches){0};
@@ -64,6 +70,8 @@ size_t microbatches_memory(const struct microbatches *m)
     size_t bytes = m->group ? network_group_memory(m->group) : network_memory(m->options.network);
     for (int k = 0; k < m->held; k++)
         bytes += input_memory(m->inputs[k]);
+    for (int k = 0; k < m->options.count; k++)
+        bytes += staged_batch_memory(m->staged[k]);
     return bytes;
 }
 
@@ -112,28 +120,64 @@ fail:
 
 // ---- the step
 
+static int64_t *ids_of(const struct microbatches *m, int k)
+{
+    return m->sample_id + (int64_t)k * m->options.max_batch;
+}
+
+static int64_t *slots_of(const struct microbatches *m, int k)
+{
+    return m->slot + (int64_t)k * m->options.max_batch;
+}
+
+static struct picture_batch pictures_of(const struct microbatches *m,
+                                        const struct microbatch_step *s, int k)
+{
+    struct picture_batch pictures = s->pictures;
+    pictures.slot = slots_of(m, k);
+    pictures.sample_id = ids_of(m, k);
+    pictures.count = m->samples[k];
+    return pictures;
+}
+
+static int prepare(struct microbatches *m, const struct microbatch_step *s, int k)
+{
+    int rc = RETORT_OK;
+    TRY(s->samples(s->context, k, ids_of(m, k), slots_of(m, k), &m->samples[k]));
+    const struct picture_batch pictures = pictures_of(m, s, k);
+    TIMED(m, MICROBATCH_AUGMENT, staged_batch_put(m->staged[k], &pictures, s->targets.teacher));
+fail:
+    return rc;
+}
+
+int microbatches_prepare(struct microbatches *m, const struct microbatch_step *step)
+{
+    int rc = RETORT_OK;
+    for (int k = 0; k < m->options.count; k++)
+        TRY(prepare(m, step, k));
+fail:
+    return rc;
+}
+
 // Micro-batch k into the place `at` of those that are held.
 static int load(struct microbatches *m, const struct microbatch_step *s, int k, int at)
 {
-    struct picture_batch pictures = s->pictures;
-    int64_t *sample_id = m->sample_id + (int64_t)at * m->options.max_batch;
+    struct picture_batch pictures = pictures_of(m, s, k);
     int rc = RETORT_OK;
-    TRY(s->samples(s->context, k, sample_id, m->slot, &m->samples[k]));
-    pictures.slot = m->slot;
-    pictures.sample_id = sample_id;
-    pictures.count = m->samples[k];
+    pictures.staged = m->staged[k];
     TIMED(m, MICROBATCH_AUGMENT, input_load(m->inputs[at], &pictures, NULL));
 fail:
     return rc;
 }
 
-static int loss(struct microbatches *m, const struct microbatch_step *s, int k, int at,
+static int loss(struct microbatches *m, const struct microbatch_step *s, int k,
                 struct network *network)
 {
     struct loss_targets targets = s->targets;
     int rc = RETORT_OK;
-    targets.sample_id = m->sample_id + (int64_t)at * m->options.max_batch;
+    targets.sample_id = ids_of(m, k);
     targets.count = m->samples[k];
+    targets.staged = m->staged[k];
     TIMED(m, MICROBATCH_LOSS, network_loss(network, &targets, &s->loss, s->scalars, s->sums));
 fail:
     return rc;
@@ -146,7 +190,7 @@ static int one_by_one(struct microbatches *m, const struct microbatch_step *s)
     for (int k = 0; k < m->options.count; k++) {
         TRY(load(m, s, k, 0));
         TIMED(m, MICROBATCH_FORWARD, network_forward(n, m->inputs[0], FORWARD_TRAIN));
-        TRY(loss(m, s, k, 0, n));
+        TRY(loss(m, s, k, n));
         TIMED(m, MICROBATCH_BACKWARD, network_backward(n, m->leaves[k], s->scalars, NULL));
         TRY(add_range(m, k, 0, m->options.graph->total));
     }
@@ -163,7 +207,7 @@ static int side_by_side(struct microbatches *m, const struct microbatch_step *s)
         TRY(load(m, s, k, k));
     TIMED(m, MICROBATCH_FORWARD, network_group_forward(m->group, inputs));
     for (int k = 0; k < m->held; k++)
-        TRY(loss(m, s, k, k, network_group_member(m->group, k)));
+        TRY(loss(m, s, k, network_group_member(m->group, k)));
     TIMED(m, MICROBATCH_BACKWARD, network_group_backward(m->group, m->leaves, s->scalars, &ready));
 fail:
     return rc;

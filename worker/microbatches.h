@@ -37,9 +37,11 @@ struct microbatches {
     struct input **inputs;       // owned, [held]
     void **leaves;               // owned, [count]: arenas the tree wants gradients in
     struct gradient_tree tree;
-    int64_t *sample_id, *slot; // owned, host [held, max_batch], [max_batch]
-    int *samples;              // owned, [count]: of the step under way
-    bool timed;                // waits for the engine after each part, and adds up its seconds
+    int64_t *sample_id, *slot;    // owned, host [count, max_batch], of the step under way
+    int *samples;                 // owned, [count]: of the step under way
+    struct staged_batch **staged; // owned, [count]: the same in engine memory; NULL where the
+                                  // engine wants no such thing
+    bool timed;                   // waits for the engine after each part, and adds up its seconds
     double seconds[MICROBATCH_PARTS];
 };
 
@@ -60,5 +62,9 @@ struct microbatch_step {
     int (*samples)(void *context, int k, int64_t *sample_id, int64_t *slot, int *count);
     void *context;
 };
+// The host's part of a step: finds its samples and brings them to the engine. Not collective.
+int microbatches_prepare(struct microbatches *m, const struct microbatch_step *step);
+// The rest, with the same `step`, which may be recorded (engine_record): of what changes from step
+// to step it depends on the counts alone. Not with `timed`, which waits.
 // options.gradients = the sum over this rank's micro-batches. Collective with `synced`.
 int microbatches_gradients(struct microbatches *m, const struct microbatch_step *step);

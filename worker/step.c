@@ -1,7 +1,11 @@
 // The training step: micro-batches of this rank in the order of the tree, the sum over ranks, the
 // update. Reads top to bottom.
+//
+// First the host brings to the engine what is new in this step: scalars, samples. All else is
+// queued, the same in every step of as many samples: so an engine may replay it (engine_record).
 
 #include <math.h>
+#include <xxhash.h>
 
 #include "base/arith/optimizer.h"
 #include "base/error.h"
@@ -9,28 +13,29 @@
 #include "worker/trainer.h"
 #include "worker/views.h"
 
-// The step whose samples are asked for.
-struct place {
-    const struct trainer *t;
+// A step under way.
+struct work {
+    struct trainer *t;
     int64_t step;
+    struct microbatch_step microbatches;
 };
 
 static int find_samples(void *context, int k, int64_t *sample_id, int64_t *slot, int *count)
 {
-    const struct place *at = context;
+    const struct work *w = context;
     int64_t own, unused, first, last;
-    sampler_own(&at->t->sampler, &own, &unused);
-    sampler_microbatch(&at->t->sampler, at->step, own + k, &first, &last);
+    sampler_own(&w->t->sampler, &own, &unused);
+    sampler_microbatch(&w->t->sampler, w->step, own + k, &first, &last);
     *count = (int)(last - first); // 0: more parts than samples in the last batch
-    return shard_slots(at->t->rank->train, first, last, sample_id, slot);
+    return shard_slots(w->t->rank->train, first, last, sample_id, slot);
 }
 
-// gradients = the sum over this rank's micro-batches.
-static int own_gradients(struct trainer *t, int64_t epoch, int64_t step)
+static void describe(struct work *w, struct trainer *t, int64_t epoch, int64_t step)
 {
     const struct rank *rank = t->rank;
-    struct place at = {t, step};
-    struct microbatch_step s = {
+    w->t = t;
+    w->step = step;
+    w->microbatches = (struct microbatch_step){
         .pictures = {.pixels = shard_pixels(rank->train),
                      .augment = (enum augment_kind)rank->recipe.data.augment,
                      .seed = t->stage == STAGE_TEACHER ? (uint64_t)rank->recipe.run.seed
@@ -40,10 +45,10 @@ static int own_gradients(struct trainer *t, int64_t epoch, int64_t step)
         .scalars = t->scalars,
         .sums = t->sums,
         .samples = find_samples,
-        .context = &at,
+        .context = w,
     };
-    stage_view(&rank->recipe, t->stage, epoch, &s.pictures.domain, &s.pictures.view);
-    return microbatches_gradients(&t->microbatches, &s);
+    stage_view(&rank->recipe, t->stage, epoch, &w->microbatches.pictures.domain,
+               &w->microbatches.pictures.view);
 }
 
 static int set_scalars(struct trainer *t, int64_t step)
@@ -76,6 +81,55 @@ static int update_weights(struct trainer *t)
     return rc ? rc : network_set_weights(t->network, t->arenas.weights);
 }
 
+static size_t gradients_bytes(const struct trainer *t)
+{
+    return t->graph->total * real_bytes(engine_real(t->rank->engine));
+}
+
+// What the engine does in a step. Of what may differ between two steps it passes on nothing by
+// value but the counts of samples, which follow from the step's: its arenas and buffers, loss and
+// optimizer are the trainer's own, and stay.
+static int queue_step(void *context)
+{
+    const struct work *w = context;
+    struct trainer *t = w->t;
+    struct rank *rank = t->rank;
+    int rc = RETORT_OK;
+    TRY(engine_zero(rank->engine, t->sums, LOSS_SUMS * sizeof(double)));
+    TRY(microbatches_gradients(&t->microbatches, &w->microbatches));
+    TRY(comm_allreduce_sum(rank->comm, t->arenas.gradients, t->graph->total,
+                           engine_real(rank->engine), rank->recipe.run.deterministic));
+    TRY(update_weights(t));
+fail:
+    return rc;
+}
+
+// The counts of all ranks' samples: so all ranks have the same keys at the same steps, and capture
+// and replay their collectives together. (With shuffle: shard, steps of as many samples may be cut
+// into other shares.)
+static struct record_key key_of(const struct work *w)
+{
+    const struct sampler *s = &w->t->sampler;
+    uint64_t shares = 0;
+    for (int r = 0; r < s->size; r++) {
+        int64_t first, last;
+        sampler_share(s, w->step, r, &first, &last);
+        const uint64_t more[] = {shares, (uint64_t)(last - first)};
+        shares = XXH3_64bits(more, sizeof more);
+    }
+    return (struct record_key){{(uint64_t)sampler_step_size(s, w->step), shares}};
+}
+
+static int run_step(struct work *w)
+{
+    struct trainer *t = w->t;
+    const struct record_key key = key_of(w);
+    if (!comm_capturable(t->rank->comm))
+        return queue_step(w);
+    comm_await(t->rank->comm, "all-reduce", gradients_bytes(t));
+    return engine_record(t->rank->engine, &t->recorded, &key, queue_step, w);
+}
+
 // Adds the step's sums to the epoch's, and looks whether the loss is a number.
 static int collect_sums(struct trainer *t, int64_t step)
 {
@@ -92,16 +146,14 @@ static int collect_sums(struct trainer *t, int64_t step)
 
 int trainer_step(struct trainer *t, int64_t epoch, int64_t step)
 {
-    struct rank *rank = t->rank;
+    struct work w;
     int rc = RETORT_OK;
-    watchdog_step(rank->watchdog, t->step);
+    watchdog_step(t->rank->watchdog, t->step);
+    describe(&w, t, epoch, step);
     TRY(set_scalars(t, step));
-    TRY(engine_zero(rank->engine, t->sums, LOSS_SUMS * sizeof(double)));
-    TRY(own_gradients(t, epoch, step));
-    TRY(comm_allreduce_sum(rank->comm, t->arenas.gradients, t->graph->total,
-                           engine_real(rank->engine), rank->recipe.run.deterministic));
+    TRY(microbatches_prepare(&t->microbatches, &w.microbatches));
+    TRY(run_step(&w));
     TRY(collect_sums(t, step));
-    TRY(update_weights(t));
     t->step++;
 fail:
     return rc;

@@ -197,6 +197,7 @@ void trainer_destroy(struct trainer **p)
     if (!t)
         return;
     struct engine *e = t->rank->engine;
+    recorded_destroy(&t->recorded);
     microbatches_free(&t->microbatches);
     network_destroy(&t->evaluator);
     network_destroy(&t->network);

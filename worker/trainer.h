@@ -30,6 +30,7 @@ struct trainer {
     struct step_scalars *scalars;        // owned, engine memory
     double *sums;                        // owned, engine memory [LOSS_SUMS]
     int32_t *labels;                     // owned, engine memory [samples of train]
+    struct recorded *recorded;           // owned: steps that the engine replays
     struct sampler sampler;
     struct loss_spec loss;
     struct views *views; // borrowed: teacher logits, or NULL

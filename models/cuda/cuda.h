@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "models/cuda/kernels/loss.h"
+#include "models/cuda/kernels/source.h"
 #include "models/engine_ops.h"
 #include "models/plugin.h"
 
@@ -24,6 +25,14 @@
 
 struct update_piece;
 
+// A graph's arena in pieces for update. It stays as long as the engine: captured work refers to it.
+struct update_plan {
+    uint64_t layout;             // digest of what the pieces follow from
+    struct update_piece *pieces; // owned, device
+    size_t count;
+    struct update_plan *next; // owned
+};
+
 // Faults that kernels find in their input, in device memory: looked at whenever the host waits.
 struct cuda_faults {
     struct label_fault label;
@@ -35,14 +44,12 @@ struct cuda_engine {
     cudaStream_t stream; // owned
     cudnnHandle_t dnn;   // owned; on the stream
     enum element_type type;
-    bool deterministic;              // no algorithm whose bits differ from run to run
-    bool eager;                      // no CUDA graphs
-    struct cuda_faults *faults;      // owned, device
-    struct cuda_faults *faults_seen; // owned, pinned
-    // The arena's pieces for update, of the last graph asked for.
-    const struct graph *pieces_of;
-    struct update_piece *pieces; // owned, device
-    size_t piece_count;
+    bool deterministic;               // no algorithm whose bits differ from run to run
+    bool eager;                       // no CUDA graphs
+    bool recording;                   // within recorded work
+    struct cuda_faults *faults;       // owned, device
+    struct cuda_faults *faults_seen;  // owned, pinned
+    struct update_plan *update_plans; // owned: of the graphs asked for
     char description[384];
 };
 static inline struct cuda_engine *cuda_engine_of(const struct engine *e)
@@ -74,20 +81,68 @@ int cuda_add(struct engine *e, void *to, const void *from, size_t count, enum re
 int cuda_zero(struct engine *e, void *p, size_t bytes);
 int cuda_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                 const struct optimizer_spec *spec, const struct step_scalars *scalars);
+void cuda_update_plans_free(struct cuda_engine *e);
 int cuda_all_finite(struct engine *e, const void *values, size_t count, bool *finite);
+
+// ---- replay.c
+// Work that has been captured once a key, and is replayed.
+enum { REPLAYS = 8 }; // keys; a new one takes the oldest's place, but see `few`
+struct replay {
+    struct record_key key;
+    int runs;              // so far; the second is captured
+    cudaGraphExec_t graph; // owned; NULL: not yet
+};
+struct replays {
+    const char *what; // borrowed: what messages call it
+    struct replay all[REPLAYS];
+    int next;
+    bool few;     // more keys than that: not worth it, it is called from then on
+    bool refused; // it could not be captured, or is not worth it: it is called
+};
+// work(context), or what it queued when it was called with this key before. Within other recorded
+// work it is just called, for it is captured with that.
+int cuda_replay(struct cuda_engine *e, struct replays *r, const struct record_key *key,
+                int (*work)(void *context), void *context);
+void cuda_replays_free(struct replays *r);
+int cuda_record(struct engine *e, struct recorded **r, const struct record_key *key,
+                int (*work)(void *context), void *context);
+void cuda_recorded_destroy(struct recorded *r);
+
+// ---- staged.c
+struct cuda_staged {
+    struct staged_batch base;
+    struct cuda_engine *engine; // borrowed
+    size_t picture_bytes;
+    int max_count, count; // count: of the last put
+    void *block, *copy;   // owned; device, and pinned on the host: the three below, as they follow
+    const struct sample_source *source; // device
+    const int64_t *slot, *sample_id;    // device, [max_count]
+    struct sample_source *kept;         // the source on the host
+    uint8_t *pictures, *gathered;       // owned; [max_count] pictures, device and pinned; of those
+                                        // that lie in host memory, NULL until there are some
+    cudaEvent_t sent;                   // owned: the host's memory may be written again
+};
+static inline const struct cuda_staged *cuda_staged_of(const struct staged_batch *s)
+{
+    return (const struct cuda_staged *)s;
+}
+int cuda_staged_create(struct staged_batch **out, struct engine *e,
+                       const struct picture_format *format, int max_count);
+void cuda_staged_destroy(struct staged_batch *s);
+size_t cuda_staged_memory(const struct staged_batch *s);
+int cuda_staged_put(struct staged_batch *s, const struct picture_batch *batch,
+                    const uint16_t *teacher);
 
 // ---- input.c
 struct cuda_input {
     struct input base;
     struct cuda_engine *engine; // borrowed
     struct picture_format format;
-    int max_count, count;  // count: of the last load
-    void *values;          // owned; [max_count, height, width, 8], zeros behind `count`
-    float *table;          // owned; [3, 256]: pixel value -> normalised value
-    uint8_t *augmented;    // owned; [max_count, height, width, 3]; NULL until digests are asked for
-    uint8_t *staged;       // owned; the same of pictures that lie in host memory; NULL until then
-    int64_t *samples;      // owned; [2, max_count]: slots, sample ids
-    int64_t *samples_host; // owned; the same on the host
+    int max_count, count;        // count: of the last load
+    void *values;                // owned; [max_count, height, width, 8], zeros behind `count`
+    float *table;                // owned; [3, 256]: pixel value -> normalised value
+    uint8_t *augmented;          // owned; [max_count, height, width, 3]; NULL until asked for
+    struct staged_batch *staged; // owned: of batches that were not put before
 };
 static inline const struct cuda_input *cuda_input_of(const struct input *in)
 {

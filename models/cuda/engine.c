@@ -33,7 +33,7 @@ static void cuda_close(struct engine *base)
     struct cuda_engine *e = cuda_engine_of(base);
     if (e->dnn != NULL)
         (void)cudnnDestroy(e->dnn);
-    (void)cudaFree(e->pieces);
+    cuda_update_plans_free(e);
     (void)cudaFree(e->faults);
     if (e->faults_seen != NULL)
         (void)cudaFreeHost(e->faults_seen);
@@ -198,6 +198,12 @@ static const struct engine_ops CUDA_OPS = {
     .zero = cuda_zero,
     .update = cuda_update,
     .all_finite = cuda_all_finite,
+    .staged_create = cuda_staged_create,
+    .staged_destroy = cuda_staged_destroy,
+    .staged_memory = cuda_staged_memory,
+    .staged_put = cuda_staged_put,
+    .record = cuda_record,
+    .recorded_destroy = cuda_recorded_destroy,
     .input_create = cuda_input_create,
     .input_destroy = cuda_input_destroy,
     .input_memory = cuda_input_memory,

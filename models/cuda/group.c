@@ -48,10 +48,15 @@ static int forward_begin(struct cuda_network *n, const struct input *in, enum fo
     return RETORT_OK;
 }
 
-static int run_forward(struct cuda_network *n, void *context)
+static uint64_t word(const void *address)
 {
+    return (uintptr_t)address;
+}
+
+static int run_forward(void *context)
+{
+    struct cuda_network *n = context;
     int rc = RETORT_OK;
-    (void)context;
     for (int i = 0; i < n->layer_count; i++)
         TRY(n->layers[i].ops->forward(n, &n->layers[i]));
 fail:
@@ -60,13 +65,13 @@ fail:
 
 int cuda_network_forward(struct network *base, const struct input *in, enum forward_mode mode)
 {
-    static const char PART[] = "forward";
     struct cuda_network *n = cuda_network_of(base);
     int rc = RETORT_OK;
     TRY(forward_begin(n, in, mode, false));
-    const void *const key[4] = {PART, n->input->values, n->first->arena, (void *)(uintptr_t)mode};
+    const struct record_key key = {
+        {CUDA_FORWARD, n->count, word(n->input->values), word(n->first->arena), mode}};
     if (n->count > 0)
-        TRY(cuda_replay(n, key, run_forward, NULL));
+        TRY(cuda_replay(n->engine, &n->replays, &key, run_forward, n));
 fail:
     return rc;
 }
@@ -87,6 +92,7 @@ static int zero_range(const struct cuda_network *n, float *gradients, size_t beg
 }
 
 struct backward {
+    struct cuda_network *n;
     float *gradients;
     const struct step_scalars *scalars;
 };
@@ -119,9 +125,10 @@ static size_t layer_begin(const struct cuda_network *n, int layer, size_t ready)
     return weight >= 0 ? n->graph->params[weight].offset : ready;
 }
 
-static int run_backward(struct cuda_network *n, void *context)
+static int run_backward(void *context)
 {
     const struct backward *b = context;
+    struct cuda_network *n = b->n;
     int rc = RETORT_OK;
     TRY(report_statistics(n, b));
     for (int i = n->layer_count - 1; i >= 0; i--)
@@ -148,14 +155,14 @@ fail:
 int cuda_network_backward(struct network *base, void *gradients, const struct step_scalars *scalars,
                           const struct ready_callback *on_ready)
 {
-    static const char PART[] = "backward";
     struct cuda_network *n = cuda_network_of(base);
-    struct backward b = {gradients, scalars};
+    struct backward b = {n, gradients, scalars};
     int rc = RETORT_OK;
     TRY(check_backward(n));
-    const void *const key[4] = {PART, n->input->values, gradients, scalars};
+    const struct record_key key = {{CUDA_BACKWARD, n->count, word(n->input->values),
+                                    word(n->first->arena), word(gradients), word(scalars)}};
     if (n->count > 0)
-        TRY(cuda_replay(n, key, run_backward, &b));
+        TRY(cuda_replay(n->engine, &n->replays, &key, run_backward, &b));
     else
         TRY(zero_range(n, gradients, 0, n->graph->total));
     TRY(report_all(n, on_ready));
@@ -228,7 +235,7 @@ int cuda_group_backward(struct network_group *base, void *const *gradients,
     size_t ready = graph->trainable;
     int rc = RETORT_OK;
     for (int k = 0; k < g->count; k++) {
-        struct backward b = {gradients[k], scalars};
+        struct backward b = {g->networks[k], gradients[k], scalars};
         TRY(check_backward(g->networks[k]));
         TRY(report_statistics(g->networks[k], &b));
         TRY(report_ready(on_ready, k, ready, graph->total));

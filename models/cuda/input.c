@@ -1,7 +1,6 @@
 // A batch of pictures in the engine's layout.
 
 #include <stdlib.h>
-#include <string.h>
 #include <xxhash.h>
 
 #include "models/cuda/cuda.h"
@@ -43,15 +42,10 @@ static int table_upload(struct cuda_input *in)
 static int buffers_create(struct cuda_input *in)
 {
     struct cuda_engine *e = in->engine;
-    size_t samples = 2 * (size_t)in->max_count * sizeof(int64_t);
     int rc = RETORT_OK;
-    in->samples_host = calloc(1, samples);
-    TRY_ELSE(in->samples_host != NULL, RETORT_MEMORY,
-             "no memory for a batch of %d pictures of %d x %d", in->max_count, in->format.height,
-             in->format.width);
     TRY(cuda_memory(e, values_bytes(in), &in->values));
     TRY(cuda_memory(e, RGB * LEVELS * sizeof(float), &in->table));
-    TRY(cuda_memory(e, samples, &in->samples));
+    TRY(cuda_staged_create(&in->staged, &e->base, &in->format, in->max_count));
     TRY(table_upload(in));
 fail:
     return rc;
@@ -88,67 +82,19 @@ void cuda_input_destroy(struct input *base)
     (void)cudaFree(in->values);
     (void)cudaFree(in->table);
     (void)cudaFree(in->augmented);
-    (void)cudaFree(in->staged);
-    (void)cudaFree(in->samples);
-    free(in->samples_host);
+    if (in->staged != NULL)
+        cuda_staged_destroy(in->staged);
     free(in);
 }
 
 size_t cuda_input_memory(const struct input *base)
 {
     const struct cuda_input *in = cuda_input_of(base);
-    size_t staged = (in->augmented != NULL ? 1 : 0) + (in->staged != NULL ? 1 : 0);
-    return values_bytes(in) + RGB * LEVELS * sizeof(float) + staged * pixels_bytes(in) +
-           2 * (size_t)in->max_count * sizeof(int64_t);
+    return values_bytes(in) + RGB * LEVELS * sizeof(float) +
+           (in->augmented != NULL ? pixels_bytes(in) : 0) + cuda_staged_memory(in->staged);
 }
 
 // ---- loading
-
-static bool on_device(const void *p)
-{
-    struct cudaPointerAttributes a;
-    bool there = cudaPointerGetAttributes(&a, p) == cudaSuccess &&
-                 (a.type == cudaMemoryTypeDevice || a.type == cudaMemoryTypeManaged);
-    (void)cudaGetLastError(); // older runtimes call host memory an error
-    return there;
-}
-
-static int reserve(struct cuda_input *in, uint8_t **buffer)
-{
-    return *buffer != NULL ? RETORT_OK : cuda_memory(in->engine, pixels_bytes(in), buffer);
-}
-
-// Pictures in host memory travel batch by batch; slots are then places in the batch.
-static int stage_pictures(struct cuda_input *in, const struct picture_batch *batch)
-{
-    size_t bytes = picture_pixels(in) * RGB;
-    uint8_t *together = NULL;
-    int rc = RETORT_OK;
-    TRY(reserve(in, &in->staged));
-    together = malloc((size_t)batch->count * bytes + 1);
-    TRY_ELSE(together != NULL, RETORT_MEMORY, "no memory for %d pictures", batch->count);
-    for (int i = 0; i < batch->count; i++) {
-        memcpy(together + (size_t)i * bytes, batch->pixels + (size_t)batch->slot[i] * bytes, bytes);
-        in->samples_host[i] = i;
-    }
-    TRY(in->base.ops->upload(&in->engine->base, in->staged, together,
-                             (size_t)batch->count * bytes));
-fail:
-    free(together);
-    return rc;
-}
-
-static int upload_samples(struct cuda_input *in, const struct picture_batch *batch, bool staged)
-{
-    size_t bytes = (size_t)batch->count * sizeof(int64_t);
-    if (batch->count == 0)
-        return RETORT_OK;
-    if (!staged)
-        memcpy(in->samples_host, batch->slot, bytes);
-    memcpy(in->samples_host + in->max_count, batch->sample_id, bytes);
-    return in->base.ops->upload(&in->engine->base, in->samples, in->samples_host,
-                                2 * (size_t)in->max_count * sizeof(int64_t));
-}
 
 static int take_digests(struct cuda_input *in, int count, uint64_t *digests)
 {
@@ -175,26 +121,24 @@ int cuda_input_load(struct input *base, const struct picture_batch *batch, uint6
                     "pictures of %d x %d are too small for crop_flip, which reflects %d pixels; "
                     "use data.augment: none",
                     height, width, AUGMENT_PADDING);
-    bool staged = batch->count > 0 && !on_device(batch->pixels);
-    if (staged)
-        TRY(stage_pictures(in, batch));
-    TRY(upload_samples(in, batch, staged));
-    if (digests != NULL)
-        TRY(reserve(in, &in->augmented));
-    struct augment_job job = {.pixels = staged ? in->staged : batch->pixels,
-                              .slot = in->samples,
-                              .sample_id = in->samples + in->max_count,
+    const struct cuda_staged *from = cuda_staged_of(in->staged);
+    if (batch->staged != NULL)
+        from = cuda_staged_of(batch->staged);
+    else
+        TRY(cuda_staged_put(in->staged, batch, NULL));
+    CHECK(from->count == batch->count);
+    if (digests != NULL && in->augmented == NULL)
+        TRY(cuda_memory(in->engine, pixels_bytes(in), &in->augmented));
+    struct augment_job job = {.source = from->source,
+                              .slot = from->slot,
+                              .sample_id = from->sample_id,
                               .table = in->table,
                               .values = in->values,
                               .augmented = digests != NULL ? in->augmented : NULL,
                               .count = batch->count,
                               .rows = in->max_count,
                               .height = height,
-                              .width = width,
-                              .kind = batch->augment,
-                              .seed = batch->seed,
-                              .domain = batch->domain,
-                              .view = batch->view};
+                              .width = width};
     TRY_CUDA(augment_launch(&job, in->engine->type, in->engine->stream));
     in->count = batch->count;
     if (digests != NULL)

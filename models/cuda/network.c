@@ -48,6 +48,7 @@ static int shared_buffers(struct cuda_network *n)
     size_t classes = (size_t)n->graph->classes, rows = (size_t)n->max_batch;
     TRY(cuda_network_alloc(n, rows * classes * sizeof(float), &n->logits));
     TRY(cuda_network_alloc(n, rows * sizeof(int64_t), &n->sample_id));
+    TRY(cuda_network_alloc(n, sizeof(*n->teacher), &n->teacher));
     TRY(cuda_network_alloc(n, rows * LOSS_SUMS * sizeof(double), &n->row_sums));
     if (!n->training)
         return rc;
@@ -79,6 +80,7 @@ int cuda_network_create(struct network **out, struct engine *e, const struct gra
     n->base.ops = e->ops;
     n->engine = cuda_engine_of(e);
     n->graph = g;
+    n->replays.what = g->arch;
     n->training = options->training;
     n->max_batch = options->max_batch;
     n->first = weights_of != NULL ? cuda_network_of(weights_of) : n;
@@ -94,7 +96,7 @@ int cuda_network_create(struct network **out, struct engine *e, const struct gra
 void cuda_network_destroy(struct network *base)
 {
     struct cuda_network *n = cuda_network_of(base);
-    cuda_replays_free(n);
+    cuda_replays_free(&n->replays);
     for (int i = 0; i < n->layer_count; i++)
         for (int d = 0; d < DIRECTIONS; d++)
             dnn_call_free(&n->layers[i].calls[d]);

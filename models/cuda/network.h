@@ -60,15 +60,6 @@ struct cuda_layer {
     struct norm_state norm;
 };
 
-// Work that has been captured once and is replayed while its addresses stay.
-struct replay {
-    const void *key[4];
-    int64_t count;
-    int runs;              // so far; the second is captured
-    cudaGraphExec_t graph; // owned; NULL: not yet
-};
-enum { REPLAYS = 8 };
-
 struct cuda_network {
     struct network base;
     struct cuda_engine *engine; // borrowed
@@ -86,12 +77,12 @@ struct cuda_network {
     const struct cuda_input *input; // borrowed: of the last forward
     float *logits;                  // [max_batch, classes]
     void *logit_gradients;          // [max_batch, padded classes]
-    int64_t *sample_id;             // [max_batch]
+    int64_t *sample_id;             // [max_batch]: of a loss whose targets were not put before
+    const uint16_t **teacher;       // [1], device: as it has
     double *row_sums;               // [max_batch, LOSS_SUMS]
     float *partials;                // partial sums of any layer's columns
     double *sums;                   // [2 most channels + 1]: what a group adds up
-    struct replay replays[REPLAYS]; // owned
-    int next_replay;
+    struct replays replays;         // owned: of forward and backward
     // Of the first network only, from here on.
     const float *arena;       // borrowed: the last network_set_weights
     struct product *products; // owned
@@ -172,12 +163,6 @@ int cuda_norm_totals(struct cuda_network *n, struct cuda_layer *l, enum cuda_pas
 // Running statistics' ranges of the gradients.
 int cuda_norm_report(struct cuda_network *n, struct cuda_layer *l,
                      const struct step_scalars *scalars, float *gradients);
-
-// ---- replay.c
-// Runs work(n, context), or what it did when it was called with these keys before.
-int cuda_replay(struct cuda_network *n, const void *const key[4],
-                int (*work)(struct cuda_network *n, void *context), void *context);
-void cuda_replays_free(struct cuda_network *n);
 
 // ---- loss.c
 int cuda_network_loss(struct network *n, const struct loss_targets *targets,

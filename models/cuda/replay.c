@@ -1,12 +1,14 @@
-// Work that repeats with the same addresses: captured as a CUDA graph and replayed.
+// Work that repeats: captured as a CUDA graph and replayed.
 //
 // The first run is plain, so that libraries load what they need; the second is captured. Where a
-// capture fails (not every engine of cuDNN allows one), the engine goes on without graphs.
+// capture fails (not every engine of cuDNN allows one), that work is called from then on. A step
+// that is captured whole has its forwards and backwards in it; one that is not has them as pieces.
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "models/cuda/network.h"
+#include "models/cuda/cuda.h"
 
 static void replay_free(struct replay *r)
 {
@@ -15,65 +17,108 @@ static void replay_free(struct replay *r)
     *r = (struct replay){0};
 }
 
-void cuda_replays_free(struct cuda_network *n)
+void cuda_replays_free(struct replays *r)
 {
     for (int i = 0; i < REPLAYS; i++)
-        replay_free(&n->replays[i]);
+        replay_free(&r->all[i]);
 }
 
-// The entry of these keys; a new one takes the oldest's place.
-static struct replay *find(struct cuda_network *n, const void *const key[4])
+// The entry of this key; a new one takes the oldest's place.
+static struct replay *find(struct replays *replays, const struct record_key *key)
 {
     for (int i = 0; i < REPLAYS; i++) {
-        struct replay *r = &n->replays[i];
-        if (r->runs > 0 && r->count == n->count && memcmp(r->key, key, sizeof(r->key)) == 0)
+        struct replay *r = &replays->all[i];
+        if (r->runs > 0 && memcmp(&r->key, key, sizeof(*key)) == 0)
             return r;
     }
-    struct replay *r = &n->replays[n->next_replay++ % REPLAYS];
+    struct replay *r = &replays->all[replays->next++ % REPLAYS];
     replay_free(r);
-    memcpy(r->key, key, sizeof(r->key));
-    r->count = n->count;
+    r->key = *key;
     return r;
 }
 
-static int capture(struct cuda_network *n, struct replay *r,
-                   int (*work)(struct cuda_network *n, void *context), void *context)
+// *out is NULL when it cannot be done, which has been said.
+static int capture(struct cuda_engine *e, const char *what, cudaGraphExec_t *out,
+                   int (*work)(void *context), void *context)
 {
-    cudaStream_t stream = n->engine->stream;
     cudaGraph_t graph = NULL;
     int rc = RETORT_OK;
-    TRY_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    rc = work(n, context);
-    cudaError_t status = cudaStreamEndCapture(stream, &graph);
-    if (rc == RETORT_OK && status == cudaSuccess)
-        status = cudaGraphInstantiate(&r->graph, graph, 0);
+    *out = NULL;
+    TRY_CUDA(cudaStreamBeginCapture(e->stream, cudaStreamCaptureModeThreadLocal));
+    int worked = work(context);
+    cudaError_t status = cudaStreamEndCapture(e->stream, &graph);
+    if (worked == RETORT_OK && status == cudaSuccess)
+        status = cudaGraphInstantiate(out, graph, 0);
     if (graph != NULL)
         (void)cudaGraphDestroy(graph);
-    if (rc != RETORT_OK || status != cudaSuccess) {
-        log_info("%s is not captured as a CUDA graph: %s", n->graph->arch,
-                 cudaGetErrorString(status));
+    if (worked != RETORT_OK || status != cudaSuccess) {
+        log_info("%s is not captured as a CUDA graph: %s", what, cudaGetErrorString(status));
         (void)cudaGetLastError(); // it has been seen
-        n->engine->eager = true;
-        r->graph = NULL;
-        return work(n, context);
+        *out = NULL;
     }
 fail:
     return rc;
 }
 
-int cuda_replay(struct cuda_network *n, const void *const key[4],
-                int (*work)(struct cuda_network *n, void *context), void *context)
+// The work's own pieces are part of it.
+static int run(struct cuda_engine *e, struct replays *replays, struct replay *r,
+               int (*work)(void *context), void *context)
 {
     int rc = RETORT_OK;
-    if (n->engine->eager)
-        return work(n, context);
-    struct replay *r = find(n, key);
     if (r->runs++ == 0)
-        return work(n, context);
+        return work(context);
     if (r->graph == NULL)
-        TRY(capture(n, r, work, context));
+        TRY(capture(e, replays->what, &r->graph, work, context));
+    replays->refused = r->graph == NULL;
     if (r->graph != NULL)
-        TRY_CUDA(cudaGraphLaunch(r->graph, n->engine->stream));
+        TRY_CUDA(cudaGraphLaunch(r->graph, e->stream));
 fail:
     return rc;
+}
+
+int cuda_replay(struct cuda_engine *e, struct replays *replays, const struct record_key *key,
+                int (*work)(void *context), void *context)
+{
+    int rc = RETORT_OK;
+    if (e->eager || e->recording || replays->refused)
+        return work(context);
+    struct replay *r = find(replays, key);
+    if (replays->few && replays->next > REPLAYS) {
+        replays->refused = true;
+        return work(context);
+    }
+    e->recording = true;
+    rc = run(e, replays, r, work, context);
+    e->recording = false;
+    return rc == RETORT_OK && replays->refused ? work(context) : rc;
+}
+
+// ---- for whole steps
+
+struct cuda_recorded {
+    struct recorded base;
+    struct replays replays;
+};
+
+int cuda_record(struct engine *e, struct recorded **out, const struct record_key *key,
+                int (*work)(void *context), void *context)
+{
+    struct cuda_recorded *r = (struct cuda_recorded *)*out;
+    if (r == NULL) {
+        r = calloc(1, sizeof(*r));
+        if (r == NULL)
+            return FAIL(RETORT_MEMORY, "no memory for a CUDA graph");
+        r->base.ops = e->ops;
+        r->replays.what = "a step";
+        r->replays.few = true; // its pieces have fewer
+        *out = &r->base;
+    }
+    return cuda_replay(cuda_engine_of(e), &r->replays, key, work, context);
+}
+
+void cuda_recorded_destroy(struct recorded *base)
+{
+    struct cuda_recorded *r = (struct cuda_recorded *)base;
+    cuda_replays_free(&r->replays);
+    free(r);
 }

@@ -1,6 +1,7 @@
 // Whole arrays: conversion, sums, the update, the search for what is not finite.
 
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "models/cuda/cuda.h"
 #include "models/cuda/kernels/add.h"
@@ -34,38 +35,74 @@ fail:
     return rc;
 }
 
-// The graph's pieces, made when it is asked for the first time.
-static int pieces_for(struct cuda_engine *e, const struct graph *g)
+// What the pieces follow from: of two graphs that are equal in it, and of none at the same address.
+static uint64_t layout_of(const struct graph *g)
+{
+    uint64_t layout = g->trainable;
+    for (int i = 0; i < g->param_count; i++) {
+        const struct param *p = &g->params[i];
+        const uint64_t facts[] = {layout, p->offset, p->count, p->decay};
+        layout = XXH3_64bits(facts, sizeof(facts));
+    }
+    return layout;
+}
+
+static int fill_plan(struct cuda_engine *e, struct update_plan *plan, const struct graph *g)
 {
     struct update_piece *host = NULL;
     int rc = RETORT_OK;
-    if (e->pieces_of == g)
-        return rc;
-    size_t count = update_pieces(g, 0, g->total, NULL);
-    host = calloc(count + 1, sizeof(*host));
+    plan->count = update_pieces(g, 0, g->total, NULL);
+    host = calloc(plan->count + 1, sizeof(*host));
     TRY_ELSE(host != NULL, RETORT_MEMORY, "no memory to update %s", g->arch);
     update_pieces(g, 0, g->total, host);
-    if (e->pieces != NULL)
-        TRY_CUDA(cudaFree(e->pieces));
-    e->pieces = NULL;
-    e->pieces_of = NULL;
-    TRY(cuda_memory(e, (count + 1) * sizeof(*host), &e->pieces));
-    TRY(e->base.ops->upload(&e->base, e->pieces, host, count * sizeof(*host)));
-    e->pieces_of = g;
-    e->piece_count = count;
+    TRY(cuda_memory(e, (plan->count + 1) * sizeof(*host), &plan->pieces));
+    TRY(e->base.ops->upload(&e->base, plan->pieces, host, plan->count * sizeof(*host)));
 fail:
     free(host);
     return rc;
+}
+
+// The graph's pieces, made when it is asked for the first time.
+static int plan_for(struct update_plan **out, struct cuda_engine *e, const struct graph *g)
+{
+    uint64_t layout = layout_of(g);
+    int rc = RETORT_OK;
+    for (*out = e->update_plans; *out != NULL; *out = (*out)->next)
+        if ((*out)->layout == layout)
+            return rc;
+    struct update_plan *plan = calloc(1, sizeof(*plan));
+    TRY_ELSE(plan != NULL, RETORT_MEMORY, "no memory to update %s", g->arch);
+    plan->layout = layout;
+    TRY(fill_plan(e, plan, g));
+    plan->next = e->update_plans;
+    e->update_plans = *out = plan;
+    return rc;
+fail:
+    if (plan != NULL)
+        (void)cudaFree(plan->pieces);
+    free(plan);
+    return rc;
+}
+
+void cuda_update_plans_free(struct cuda_engine *e)
+{
+    while (e->update_plans != NULL) {
+        struct update_plan *plan = e->update_plans;
+        e->update_plans = plan->next;
+        (void)cudaFree(plan->pieces);
+        free(plan);
+    }
 }
 
 int cuda_update(struct engine *base, const struct graph *g, const struct arenas *arenas,
                 const struct optimizer_spec *spec, const struct step_scalars *scalars)
 {
     struct cuda_engine *e = cuda_engine_of(base);
+    struct update_plan *plan;
     int rc = RETORT_OK;
     CHECK(spec->kind == OPTIMIZER_SGD || arenas->moment2 != NULL);
-    TRY(pieces_for(e, g));
-    TRY_CUDA(update_launch(e->pieces, e->piece_count, arenas, spec, scalars, e->stream));
+    TRY(plan_for(&plan, e, g));
+    TRY_CUDA(update_launch(plan->pieces, plan->count, arenas, spec, scalars, e->stream));
 fail:
     return rc;
 }

@@ -1,6 +1,8 @@
 // Twenty training steps as a rank makes them: augmentation, forward, distillation, backward,
 // momentum, EMA. Against the reference engine, and bit for bit whenever queued work runs: at once,
-// as late as it may, or by any seed; plainly or replayed from CUDA graphs.
+// as late as it may, or by any seed; plainly, in pieces that are replayed from CUDA graphs, or with
+// the whole step as one graph, while everything changes that may: samples, pictures and logits that
+// lie now here, now there, view, learning rate.
 
 #include <math.h>
 #include <stdio.h>
@@ -12,15 +14,20 @@
 #include "models/graph_build.h"
 #include "tests/models/support.h"
 #ifdef TEST_SOFTGPU
+#include <cuda_runtime_api.h>
+
 #include "tests/softgpu/softgpu.h"
 #endif
 
 #define OK(call) assert_int_equal((call), RETORT_OK)
 
 enum { STEPS = 20, SAMPLES = 12, BATCH = 5, SIZE = 8, CLASSES = 5, SEEDS = 20 };
-enum { PIXELS = SIZE * SIZE * 3 };
+enum { PIXELS = SIZE * SIZE * 3, EPOCH = 5 };
+
+enum way { PLAIN, PIECES, WHOLE };
 
 static const char *device = "softgpu";
+static char *plan_f32, *plan_bf16; // what the first run on the device has chosen, by timing
 
 static struct graph *graph_new(void)
 {
@@ -46,12 +53,15 @@ struct rank {
     struct network *network;
     struct input *input;
     struct arenas arenas;
-    uint8_t *pixels;
+    uint8_t *pixels[2]; // of even epochs; of odd ones: in the host's memory
     int32_t *labels;
-    uint16_t *teacher;
+    uint16_t *teacher[2];
     struct step_scalars *scalars;
     double *sums;
     double losses[STEPS];
+    struct staged_batch *staged; // of whole steps
+    struct recorded *recorded;
+    int calls; // of what a step queues
 };
 
 static void *put(struct rank *r, const void *from, size_t bytes)
@@ -65,18 +75,21 @@ static void *put(struct rank *r, const void *from, size_t bytes)
 
 static void put_data(struct rank *r)
 {
-    uint8_t pixels[SAMPLES * PIXELS];
+    static uint8_t pixels[2][SAMPLES * PIXELS];
     int32_t labels[SAMPLES];
-    uint16_t teacher[SAMPLES * CLASSES];
-    for (uint64_t i = 0; i < sizeof(pixels); i++)
-        pixels[i] = (uint8_t)(128.0 + 127.0 * test_uniform(1, i));
+    uint16_t teacher[2][SAMPLES * CLASSES];
+    for (int k = 0; k < 2; k++) {
+        for (uint64_t i = 0; i < sizeof(pixels[k]); i++)
+            pixels[k][i] = (uint8_t)(128.0 + 127.0 * test_uniform((uint64_t)k + 1, i));
+        for (int i = 0; i < SAMPLES * CLASSES; i++)
+            teacher[k][i] = (uint16_t)(0x3c00 + (k + i) * 397 % 1800); // 1 to 6
+        r->teacher[k] = put(r, teacher[k], sizeof(teacher[k]));
+    }
     for (int i = 0; i < SAMPLES; i++)
         labels[i] = i % CLASSES;
-    for (int i = 0; i < SAMPLES * CLASSES; i++)
-        teacher[i] = (uint16_t)(0x3c00 + i * 397 % 1800); // 1 to 6
-    r->pixels = put(r, pixels, sizeof(pixels));
+    r->pixels[0] = put(r, pixels[0], sizeof(pixels[0]));
+    r->pixels[1] = pixels[1];
     r->labels = put(r, labels, sizeof(labels));
-    r->teacher = put(r, teacher, sizeof(teacher));
     r->scalars = put(r, NULL, sizeof(*r->scalars));
     r->sums = put(r, NULL, LOSS_SUMS * sizeof(double));
 }
@@ -95,26 +108,40 @@ static void put_arenas(struct rank *r)
     free(initial);
 }
 
-static void rank_open(struct rank *r, const char *on, int64_t precision)
+static void network_open(struct rank *r, const char *on, int64_t precision)
+{
+    char **plan = precision == PRECISION_BF16 ? &plan_bf16 : &plan_f32;
+    struct network_options options = {.max_batch = BATCH, .training = true};
+    if (strcmp(on, device) == 0)
+        options.plan = *plan;
+    OK(network_create(&r->network, r->engine, r->graph, &options));
+    if (strcmp(on, device) == 0 && *plan == NULL)
+        OK(network_plan(r->network, plan));
+}
+
+static void rank_open(struct rank *r, const char *on, int64_t precision, enum way way)
 {
     struct engine_options options = {
         .device = on, .threads = 1, .precision = precision, .deterministic = true};
-    struct network_options network = {.max_batch = BATCH, .training = true};
     struct picture_format format = {
         .height = SIZE, .width = SIZE, .mean = {0.5, 0.4, 0.6}, .deviation = {0.3, 0.25, 0.2}};
     *r = (struct rank){.graph = graph_new()};
     OK(engine_open(&r->engine, &options));
-    OK(network_create(&r->network, r->engine, r->graph, &network));
+    network_open(r, on, precision);
     OK(input_create(&r->input, r->engine, &format, BATCH));
+    if (way == WHOLE)
+        OK(staged_batch_create(&r->staged, r->engine, &format, BATCH));
     put_data(r);
     put_arenas(r);
 }
 
 static void rank_close(struct rank *r)
 {
-    void *const memory[] = {r->pixels,    r->labels,         r->teacher,        r->scalars,
-                            r->sums,      r->arenas.weights, r->arenas.moment1, r->arenas.gradients,
-                            r->arenas.ema};
+    void *const memory[] = {r->pixels[0],        r->labels,    r->teacher[0],     r->teacher[1],
+                            r->scalars,          r->sums,      r->arenas.weights, r->arenas.moment1,
+                            r->arenas.gradients, r->arenas.ema};
+    recorded_destroy(&r->recorded);
+    staged_batch_destroy(&r->staged);
     for (size_t i = 0; i < sizeof(memory) / sizeof(memory[0]); i++)
         engine_free(r->engine, memory[i]);
     network_destroy(&r->network);
@@ -123,40 +150,65 @@ static void rank_close(struct rank *r)
     graph_destroy(&r->graph);
 }
 
-// Every fifth batch is a smaller one, as an epoch's last.
-static void rank_step(struct rank *r, int step)
+struct step {
+    struct rank *rank;
+    struct picture_batch batch;
+    struct loss_targets targets;
+};
+
+static int queue_step(void *context)
 {
     const struct optimizer_spec spec = {
         .kind = OPTIMIZER_SGD, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true};
     const struct loss_spec loss = {.kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3};
-    int count = step % 5 == 4 ? 3 : BATCH;
+    const struct step *s = context;
+    struct rank *r = s->rank;
+    int rc = RETORT_OK;
+    r->calls++;
+    TRY(engine_zero(r->engine, r->sums, LOSS_SUMS * sizeof(double)));
+    TRY(input_load(r->input, &s->batch, NULL));
+    TRY(network_forward(r->network, r->input, FORWARD_TRAIN));
+    TRY(network_loss(r->network, &s->targets, &loss, r->scalars, r->sums));
+    TRY(network_backward(r->network, r->arenas.gradients, r->scalars, NULL));
+    TRY(engine_update(r->engine, r->graph, &r->arenas, &spec, r->scalars));
+    TRY(network_set_weights(r->network, r->arenas.weights));
+fail:
+    return rc;
+}
+
+// An epoch's last batch is a smaller one.
+static void rank_step(struct rank *r, int step, enum way way)
+{
+    int count = step % EPOCH == EPOCH - 1 ? 3 : BATCH, half = step / EPOCH % 2;
+    const struct record_key key = {{(uint64_t)count}};
     int64_t ids[BATCH];
     double sums[LOSS_SUMS];
-    struct step_scalars now = {.lr = 0.02,
+    struct step_scalars now = {.lr = 0.02 - 0.0005 * step,
                                .ema_decay = ema_decay_at(0.9, step),
                                .bias1 = 1.0,
                                .bias2 = 1.0,
                                .inverse_batch = 1.0 / count};
     for (int i = 0; i < count; i++)
         ids[i] = (step * BATCH + i) % SAMPLES;
-    struct picture_batch batch = {.pixels = r->pixels,
-                                  .slot = ids,
-                                  .sample_id = ids,
-                                  .count = count,
-                                  .augment = AUGMENT_CROP_FLIP,
-                                  .seed = 1,
-                                  .domain = RANDOM_AUGMENT_STUDENT,
-                                  .view = (uint32_t)step / 3};
-    struct loss_targets targets = {
-        .labels = r->labels, .teacher = r->teacher, .sample_id = ids, .count = count};
+    struct step s = {
+        .rank = r,
+        .batch = {.pixels = r->pixels[half],
+                  .slot = ids,
+                  .sample_id = ids,
+                  .count = count,
+                  .augment = AUGMENT_CROP_FLIP,
+                  .seed = 1,
+                  .domain = RANDOM_AUGMENT_STUDENT,
+                  .view = (uint32_t)step / 3},
+        .targets = {
+            .labels = r->labels, .teacher = r->teacher[half], .sample_id = ids, .count = count}};
     OK(engine_upload(r->engine, r->scalars, &now, sizeof(now)));
-    OK(engine_zero(r->engine, r->sums, sizeof(sums)));
-    OK(input_load(r->input, &batch, NULL));
-    OK(network_forward(r->network, r->input, FORWARD_TRAIN));
-    OK(network_loss(r->network, &targets, &loss, r->scalars, r->sums));
-    OK(network_backward(r->network, r->arenas.gradients, r->scalars, NULL));
-    OK(engine_update(r->engine, r->graph, &r->arenas, &spec, r->scalars));
-    OK(network_set_weights(r->network, r->arenas.weights));
+    OK(staged_batch_put(r->staged, &s.batch, s.targets.teacher));
+    s.batch.staged = s.targets.staged = r->staged;
+    if (way == WHOLE)
+        OK(engine_record(r->engine, &r->recorded, &key, queue_step, &s));
+    else
+        OK(queue_step(&s));
     if (step % 4 == 3) { // as at a log interval
         OK(engine_download(r->engine, sums, r->sums, sizeof(sums)));
         r->losses[step] = sums[LOSS_TOTAL] * now.inverse_batch;
@@ -168,15 +220,19 @@ struct outcome {
     float *weights, *ema; // owned, [count]
     double losses[STEPS];
     size_t count;
+    int calls;
 };
 
-static void run(struct outcome *o, const char *on, int64_t precision)
+static void run(struct outcome *o, const char *on, int64_t precision, enum way way)
 {
     struct rank r;
-    rank_open(&r, on, precision);
+    if (way == PLAIN)
+        setenv("RETORT_CUDA_EAGER", "1", 1);
+    rank_open(&r, on, precision, way);
+    unsetenv("RETORT_CUDA_EAGER");
     for (int step = 0; step < STEPS; step++)
-        rank_step(&r, step);
-    *o = (struct outcome){.count = r.graph->total};
+        rank_step(&r, step, way);
+    *o = (struct outcome){.count = r.graph->total, .calls = r.calls};
     o->weights = malloc(o->count * sizeof(float));
     o->ema = malloc(o->count * sizeof(float));
     assert_true(o->weights && o->ema);
@@ -206,8 +262,9 @@ static double apart(const float *a, const float *b, size_t count)
 static void close_to_the_reference(int64_t precision, double limit)
 {
     struct outcome ours, theirs;
-    run(&ours, device, precision);
-    run(&theirs, "reference", PRECISION_F64);
+    run(&ours, device, precision, WHOLE);
+    run(&theirs, "reference", PRECISION_F64, WHOLE);
+    assert_int_equal(theirs.calls, STEPS);
     assert_true(apart(ours.weights, theirs.weights, ours.count) < limit);
     assert_true(apart(ours.ema, theirs.ema, ours.count) < limit);
     assert_true(apart(ours.ema, ours.weights, ours.count) > 10.0 * limit || limit > 1e-3);
@@ -231,11 +288,13 @@ static void same_bits(const struct outcome *a, const struct outcome *b)
     assert_memory_equal(a->losses, b->losses, sizeof(a->losses));
 }
 
-static void run_same(const struct outcome *expected, int64_t precision)
+// Whole steps are called twice a size of batch, plainly and to be captured.
+static void run_same(const struct outcome *expected, int64_t precision, enum way way)
 {
     struct outcome o;
-    run(&o, device, precision);
+    run(&o, device, precision, way);
     same_bits(&o, expected);
+    assert_int_equal(o.calls, way == WHOLE ? 2 * 2 : STEPS);
     outcome_free(&o);
 }
 
@@ -245,34 +304,95 @@ static void graphs_replay_the_same_bits(void **state)
     static const int64_t precisions[] = {PRECISION_F32, PRECISION_BF16};
     for (int i = 0; i < 2; i++) {
         struct outcome plain;
-        setenv("RETORT_CUDA_EAGER", "1", 1);
-        run(&plain, device, precisions[i]);
-        unsetenv("RETORT_CUDA_EAGER");
-        run_same(&plain, precisions[i]);
+        run(&plain, device, precisions[i], PLAIN);
+        run_same(&plain, precisions[i], PIECES);
+        run_same(&plain, precisions[i], WHOLE);
         outcome_free(&plain);
     }
+}
+
+// ---- recorded work for itself
+
+struct sum {
+    struct engine *engine;
+    float *to, *from;
+    int calls;
+};
+
+static int add_once(void *context)
+{
+    struct sum *s = context;
+    s->calls++;
+    return engine_add(s->engine, s->to, s->from, 1, REAL_F32);
+}
+
+static void record_rounds(struct sum *s, struct recorded **r, int keys, int rounds)
+{
+    for (int i = 0; i < rounds; i++)
+        for (int k = 0; k < keys; k++) {
+            const struct record_key key = {{0, 0, 0, 0, 0, (uint64_t)k}};
+            OK(engine_record(s->engine, r, &key, add_once, s));
+        }
+}
+
+// Eight keys are kept apart; work that has more is called.
+static void a_few_keys_are_replayed(void **state)
+{
+    (void)state;
+    const struct engine_options options = {
+        .device = device, .threads = 1, .precision = PRECISION_F32};
+    struct recorded *recorded = NULL;
+    struct sum s = {0};
+    float one = 1, sum;
+    OK(engine_open(&s.engine, &options));
+    s.to = engine_alloc(s.engine, sizeof(one));
+    s.from = engine_alloc(s.engine, sizeof(one));
+    assert_true(s.to && s.from);
+    OK(engine_upload(s.engine, s.from, &one, sizeof(one)));
+    record_rounds(&s, &recorded, 8, 4);
+    assert_int_equal(s.calls, 2 * 8);
+    record_rounds(&s, &recorded, 9, 2);
+    assert_int_equal(s.calls, 2 * 8 + 1 + 9);
+    OK(engine_download(s.engine, &sum, s.to, sizeof(sum)));
+    assert_int_equal((int)sum, 4 * 8 + 2 * 9);
+    recorded_destroy(&recorded);
+    engine_free(s.engine, s.to);
+    engine_free(s.engine, s.from);
+    engine_close(&s.engine);
 }
 
 #ifdef TEST_SOFTGPU
 static void nothing_runs_too_early(void **state)
 {
     (void)state;
+    static const uint64_t seeds[] = {[PLAIN] = 2, [PIECES] = 4, [WHOLE] = SEEDS};
     struct outcome at_once;
-    for (int eager = 0; eager < 2; eager++) {
-        if (eager)
-            setenv("RETORT_CUDA_EAGER", "1", 1);
-        softgpu_set_policy(SOFTGPU_EAGER, 0);
-        run(&at_once, device, PRECISION_F32);
+    run(&at_once, device, PRECISION_F32, PLAIN);
+    for (enum way way = PLAIN; way <= WHOLE; way++) {
         softgpu_set_policy(SOFTGPU_LAZY, 0);
-        run_same(&at_once, PRECISION_F32);
-        for (uint64_t seed = 1; seed <= (eager ? 2 : SEEDS); seed++) {
+        run_same(&at_once, PRECISION_F32, way);
+        for (uint64_t seed = 1; seed <= seeds[way]; seed++) {
             softgpu_set_policy(SOFTGPU_RANDOM, seed);
-            run_same(&at_once, PRECISION_F32);
+            run_same(&at_once, PRECISION_F32, way);
         }
         softgpu_set_policy(SOFTGPU_EAGER, 0);
-        outcome_free(&at_once);
     }
-    unsetenv("RETORT_CUDA_EAGER");
+    outcome_free(&at_once);
+    assert_int_equal(softgpu_allocated(), 0);
+}
+
+// The step is not captured: it goes on in pieces, which are.
+static void a_refused_capture_changes_no_bit(void **state)
+{
+    (void)state;
+    struct outcome plain, pieces;
+    run(&plain, device, PRECISION_F32, PLAIN);
+    softgpu_inject("cudaGraphInstantiate", 1, cudaErrorMemoryAllocation);
+    run(&pieces, device, PRECISION_F32, WHOLE);
+    same_bits(&pieces, &plain);
+    assert_int_equal(pieces.calls, STEPS + 1); // once in vain
+    outcome_free(&plain);
+    outcome_free(&pieces);
     assert_int_equal(softgpu_allocated(), 0);
 }
 #endif
@@ -286,9 +406,14 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(twenty_steps_are_the_reference_ones),
         cmocka_unit_test(graphs_replay_the_same_bits),
+        cmocka_unit_test(a_few_keys_are_replayed),
 #ifdef TEST_SOFTGPU
         cmocka_unit_test(nothing_runs_too_early),
+        cmocka_unit_test(a_refused_capture_changes_no_bit),
 #endif
     };
-    return cmocka_run_group_tests_name("CUDA steps", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("CUDA steps", tests, NULL, NULL);
+    free(plan_f32);
+    free(plan_bf16);
+    return failed;
 }

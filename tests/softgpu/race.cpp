@@ -13,7 +13,7 @@ namespace softgpu
 {
 
 Clock clock_now;
-bool clock_running;
+thread_local bool clock_running;
 
 namespace
 {

@@ -37,7 +37,9 @@ struct Clock {
     bool fenced;
 };
 extern Clock clock_now;
-extern bool clock_running; // false: host code runs, whose accesses are not looked at
+// false: host code runs, whose accesses are not looked at; in one thread, while another may run a
+// kernel.
+extern thread_local bool clock_running;
 
 void race_kernel_begin(uint32_t first_serial);
 void race_block_begin();

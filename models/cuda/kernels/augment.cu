@@ -26,11 +26,12 @@ template <typename T> __global__ void __launch_bounds__(THREADS) augment_kernel(
     size_t sample = pixel / area;
     if (sample < (size_t)job.count) {
         int at = (int)(pixel % area), y, x;
-        augment_choice choice = augment_choose(job.kind, job.seed, job.domain, job.view,
-                                               (uint64_t)job.sample_id[sample]);
+        const sample_source source = *job.source;
+        augment_choice choice = augment_choose(source.augment, source.seed, source.domain,
+                                               source.view, (uint64_t)job.sample_id[sample]);
         augment_source(choice, job.height, job.width, at / job.width, at % job.width, &y, &x);
         const uint8_t *from =
-            job.pixels + ((size_t)job.slot[sample] * area + (size_t)y * job.width + x) * RGB;
+            source.pixels + ((size_t)job.slot[sample] * area + (size_t)y * job.width + x) * RGB;
         for (int c = 0; c < RGB; c++) {
             uint8_t level = from[c];
             rgb[c] = job.table[c * LEVELS + level];

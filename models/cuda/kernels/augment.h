@@ -8,25 +8,21 @@
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
-#include "base/arith/augment.h"
 #include "models/cuda/kernels/element.h"
+#include "models/cuda/kernels/source.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 struct augment_job {
-    const uint8_t *pixels;    // rows slot[i]: [height, width, 3]
-    const int64_t *slot;      // [count]
-    const int64_t *sample_id; // [count]
-    const float *table;       // [3, 256]
-    void *values;             // [rows, height, width, 8]; zeros behind `count`
-    uint8_t *augmented;       // [count, height, width, 3]: the bytes before the table; or NULL
+    const struct sample_source *source; // read when the work runs, as are slots and sample ids
+    const int64_t *slot;                // [count]
+    const int64_t *sample_id;           // [count]
+    const float *table;                 // [3, 256]
+    void *values;                       // [rows, height, width, 8]; zeros behind `count`
+    uint8_t *augmented; // [count, height, width, 3]: the bytes before the table; or NULL
     int count, rows, height, width;
-    enum augment_kind kind;
-    uint64_t seed;
-    enum random_domain domain;
-    uint32_t view;
 };
 cudaError_t augment_launch(const struct augment_job *job, enum element_type type,
                            cudaStream_t stream);

@@ -141,7 +141,7 @@ template <typename T> __global__ void __launch_bounds__(WARP *WARPS) rows_kernel
     int64_t id = job.sample_id[row];
     int label = label_of(job, id);
     f32_row z = {job.logits + (size_t)row * job.classes};
-    f16_row t = {job.teacher != nullptr ? job.teacher + (size_t)id * job.classes : nullptr};
+    f16_row t = {job.teacher != nullptr ? *job.teacher + (size_t)id * job.classes : nullptr};
     softmaxes s = {softmax_of(z, job.classes, 1.0), {}, {}};
     if (job.teacher != nullptr) {
         s.soft = softmax_of(z, job.classes, job.weights.softness);

@@ -22,9 +22,11 @@ struct label_fault {
 };
 
 struct loss_job {
-    const float *logits;      // [rows, classes]
-    const int32_t *labels;    // by sample id
-    const uint16_t *teacher;  // f16 [*, classes] by sample id; NULL: no distillation
+    const float *logits;   // [rows, classes]
+    const int32_t *labels; // by sample id
+    // Device memory that holds, when the work runs, the address of f16 [*, classes] by sample id;
+    // NULL: no distillation.
+    const uint16_t *const *teacher;
     const int64_t *sample_id; // [count]
     int count, classes;
     struct loss_weights weights;
