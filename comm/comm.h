@@ -70,7 +70,7 @@ int comm_exchange_wait(struct comm *c, struct comm_request **request);
 // `deterministic`: the fixed binary tree of the micro-batches. With 2^k ranks, neighbours at
 // distance 1, then 2, then 4 … add (a + b is commutative bit for bit), by recursive halving of the
 // vector so that each level moves half as much (Rabenseifner 2004 with the tree's order of
-// distances), in buckets of 1 MiB. Ranks past the largest power of two first add theirs to
+// distances), in parts of 8 MiB. Ranks past the largest power of two first add theirs to
 // rank - 2^k (agrees to rounding only). Otherwise: the transport's fastest all-reduce.
 //
 // An empty micro-batch adds +0.0, which makes a sum of -0.0 +0.0: on any number of ranks alike.

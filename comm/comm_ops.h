@@ -10,7 +10,7 @@
 
 enum {
     COMM_HOST_CAPACITY = 256,
-    COMM_BUCKET_BYTES = 1 << 20, // of the deterministic all-reduce: stays in a core's cache
+    COMM_BUCKET_BYTES = 1 << 20, // of the deterministic sums: stays in a core's cache
     COMM_PIECE_BYTES = 16 << 20, // larger blocks travel in pieces, so that a count fits MPI's int
 };
 
@@ -36,6 +36,10 @@ struct comm_ops {
                    const size_t *offsets, int root);
     int (*allreduce_sum)(struct comm *c, void *data, size_t count, enum real_type type);
     int (*allreduce_tree)(struct comm *c, void *data, size_t count, enum real_type type);
+    int (*reduce_scatter_sum)(struct comm *c, void *data, size_t count, enum real_type type);
+    int (*reduce_scatter_tree)(struct comm *c, void *data, size_t count, enum real_type type);
+    int (*allgather_ranges)(struct comm *c, void *data, size_t count, enum real_type type,
+                            bool deterministic);
     int (*exchange_start)(struct comm *c, const void *send, struct exchange_block to, void *recv,
                           struct exchange_block from);
     int (*exchange_test)(struct comm *c, bool *done);
@@ -90,5 +94,14 @@ void exchange_copy_own(int rank, const void *send, struct exchange_block to, voi
 void tree_add(void *sum, const void *other, size_t count, enum real_type type);
 // The largest power of two that is at most `size`.
 int tree_ranks(int size);
-// The first part of `count` elements cut in two; the larger one, and a whole number of 16 bytes.
-size_t tree_half(size_t count);
+
+struct tree_range {
+    size_t begin, end;
+};
+struct tree_halves {
+    struct tree_range kept, given;
+};
+// What `rank` still has of `count` elements when it meets its neighbour at `distance`, cut in two:
+// the half that it keeps the sum of, and the one that it gives. The first half is the larger one,
+// and a whole number of 16 bytes. At distance 0 it keeps all.
+struct tree_halves tree_halves_at(size_t count, int rank, int distance);

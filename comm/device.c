@@ -78,6 +78,13 @@ int comm_allreduce_named(struct comm *c, const char *name, void *data, size_t co
                            : sum_on_host(c, data, count, type, deterministic));
 }
 
+static int scatter_on_host(struct comm *c, void *data, size_t count, enum real_type type,
+                           bool deterministic)
+{
+    return (deterministic ? c->ops->reduce_scatter_tree : c->ops->reduce_scatter_sum)(c, data,
+                                                                                      count, type);
+}
+
 int comm_reduce_scatter_sum(struct comm *c, void *data, size_t count, enum real_type type,
                             bool deterministic)
 {
@@ -85,20 +92,7 @@ int comm_reduce_scatter_sum(struct comm *c, void *data, size_t count, enum real_
     CHECK(data || count == 0);
     enter(c, "reduce-scatter", count * real_bytes(type));
     return comm_leave(c, d ? d->ops->reduce_scatter(d, data, count, type, deterministic)
-                           : sum_on_host(c, data, count, type, deterministic));
-}
-
-static int gather_on_host(struct comm *c, char *data, size_t count, enum real_type type,
-                          bool deterministic)
-{
-    int rc = RETORT_OK;
-    for (int r = 0; rc == RETORT_OK && r < c->size; r++) {
-        size_t begin, end;
-        comm_own_range(c, count, deterministic, r, &begin, &end);
-        rc = c->ops->broadcast(c, data + begin * real_bytes(type), (end - begin) * real_bytes(type),
-                               r);
-    }
-    return rc;
+                           : scatter_on_host(c, data, count, type, deterministic));
 }
 
 int comm_allgather_ranges(struct comm *c, void *data, size_t count, enum real_type type,
@@ -108,7 +102,7 @@ int comm_allgather_ranges(struct comm *c, void *data, size_t count, enum real_ty
     CHECK(data || count == 0);
     enter(c, "range all-gather", count * real_bytes(type));
     return comm_leave(c, d ? d->ops->allgather(d, data, count, type, deterministic)
-                           : gather_on_host(c, data, count, type, deterministic));
+                           : c->ops->allgather_ranges(c, data, count, type, deterministic));
 }
 
 int comm_engine_broadcast(struct comm *c, void *data, size_t bytes, int root)

@@ -201,6 +201,8 @@ static void mpi_destroy(struct comm *c)
         MPI_Comm_free(&m->world);
     MPI_Finalize();
     free(m->requests);
+    free(m->part_counts);
+    free(m->part_offsets);
     tree_window_free(&m->window);
     free(m);
 }
@@ -221,6 +223,9 @@ static const struct comm_ops mpi_ops = {
     .gatherv = mpi_gatherv,
     .allreduce_sum = mpi_allreduce_sum,
     .allreduce_tree = mpi_tree_allreduce,
+    .reduce_scatter_sum = mpi_reduce_scatter_sum,
+    .reduce_scatter_tree = mpi_tree_reduce_scatter,
+    .allgather_ranges = mpi_allgather_ranges,
     .exchange_start = mpi_exchange_start,
     .exchange_test = mpi_exchange_test,
     .exchange_wait = mpi_exchange_wait,
@@ -252,6 +257,15 @@ static int find_ranks(struct mpi_comm *m)
     return find_local_rank(&m->base);
 }
 
+static int reserve_parts(struct mpi_comm *m)
+{
+    m->part_counts = calloc((size_t)m->base.size, sizeof *m->part_counts);
+    m->part_offsets = calloc((size_t)m->base.size, sizeof *m->part_offsets);
+    if (!m->part_counts || !m->part_offsets)
+        return FAIL(RETORT_MEMORY, "no memory for the ranges of %d ranks", m->base.size);
+    return RETORT_OK;
+}
+
 static int start_mpi(void)
 {
     int provided = 0;
@@ -278,9 +292,15 @@ int comm_mpi_create(struct comm **out)
     TRY(find_ranks(m)); // the duplicates inherit the error handler
     log_set_rank(m->base.rank, m->base.size, m->base.host);
     TRY(tree_window_init(&m->window, m->base.size));
+    TRY(reserve_parts(m));
     *out = &m->base;
     return RETORT_OK;
 fail:
+    if (m) {
+        free(m->part_counts);
+        free(m->part_offsets);
+        tree_window_free(&m->window);
+    }
     free(m); // the others learn of it when this process ends
     return rc;
 }

@@ -59,6 +59,13 @@ static int self_allreduce(struct comm *c, void *data, size_t count, enum real_ty
     return RETORT_OK;
 }
 
+static int self_allgather_ranges(struct comm *c, void *data, size_t count, enum real_type type,
+                                 bool deterministic)
+{
+    (void)deterministic;
+    return self_allreduce(c, data, count, type);
+}
+
 static int self_exchange_start(struct comm *c, const void *send, struct exchange_block to,
                                void *recv, struct exchange_block from)
 {
@@ -83,6 +90,9 @@ static const struct comm_ops self_ops = {
     .gatherv = self_gatherv,
     .allreduce_sum = self_allreduce,
     .allreduce_tree = self_allreduce,
+    .reduce_scatter_sum = self_allreduce,
+    .reduce_scatter_tree = self_allreduce,
+    .allgather_ranges = self_allgather_ranges,
     .exchange_start = self_exchange_start,
     .exchange_test = self_exchange_test,
     .exchange_wait = self_barrier,

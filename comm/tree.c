@@ -41,11 +41,23 @@ void comm_microbatch_range(int64_t total, int rank, int size, int64_t *first, in
     *last = *first + part + (rank < larger);
 }
 
-size_t tree_half(size_t count)
+static size_t half_of(size_t count)
 {
     const size_t whole = 4; // elements: 16 bytes of f32, what GPUs move at a time
     const size_t first = (count - count / 2 + whole - 1) / whole * whole;
     return first < count ? first : count;
+}
+
+struct tree_halves tree_halves_at(size_t count, int rank, int distance)
+{
+    struct tree_halves h = {.kept = {0, count}};
+    for (int d = 1; d <= distance; d *= 2) {
+        const size_t middle = h.kept.begin + half_of(h.kept.end - h.kept.begin);
+        const struct tree_range low = {h.kept.begin, middle}, high = {middle, h.kept.end};
+        h.kept = rank & d ? high : low;
+        h.given = rank & d ? low : high;
+    }
+    return h;
 }
 
 void comm_own_range(const struct comm *c, size_t count, bool deterministic, int rank, size_t *begin,
@@ -58,15 +70,10 @@ void comm_own_range(const struct comm *c, size_t count, bool deterministic, int 
         *end = rank == c->size - 1 ? count : *begin + part;
         return;
     }
-    *begin = rank < ranks ? 0 : count;
-    *end = count;
-    for (int d = 1; d < ranks && rank < ranks; d *= 2) {
-        const size_t middle = *begin + tree_half(*end - *begin);
-        if (rank & d)
-            *begin = middle;
-        else
-            *end = middle;
-    }
+    const struct tree_range none = {count, count};
+    const struct tree_range own = rank < ranks ? tree_halves_at(count, rank, ranks / 2).kept : none;
+    *begin = own.begin;
+    *end = own.end;
 }
 
 static void add_f32(float *restrict sum, const float *restrict other, size_t count)

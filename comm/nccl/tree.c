@@ -25,6 +25,11 @@ static struct span piece(struct span whole, size_t done, size_t most, enum real_
     return (struct span){whole.data + done * real_bytes(type), rest < most ? rest : most};
 }
 
+static struct span span_of(char *data, struct tree_range range, enum real_type type)
+{
+    return (struct span){data + range.begin * real_bytes(type), range.end - range.begin};
+}
+
 // Sends one span and receives the other; neither may be a message of nothing.
 static int swap(const struct nccl_comm *n, struct span out, struct span in, int peer,
                 enum real_type type)
@@ -63,15 +68,10 @@ static struct level level_at(const struct nccl_comm *n, char *data, size_t count
                              enum real_type type)
 {
     const int rank = n->base.comm->rank;
-    struct level l = {.kept = {data, count}, .neighbour = rank ^ distance};
-    for (int d = 1; d <= distance; d *= 2) {
-        const size_t half = tree_half(l.kept.count);
-        const struct span low = {l.kept.data, half};
-        const struct span high = piece(l.kept, half, l.kept.count, type);
-        l.kept = rank & d ? high : low;
-        l.given = rank & d ? low : high;
-    }
-    return l;
+    const struct tree_halves h = tree_halves_at(count, rank, distance);
+    return (struct level){.kept = span_of(data, h.kept, type),
+                          .given = span_of(data, h.given, type),
+                          .neighbour = rank ^ distance};
 }
 
 int nccl_tree_up(struct nccl_comm *n, char *data, size_t count, enum real_type type)
