@@ -99,6 +99,11 @@ int engine_zero(struct engine *e, void *p, size_t bytes)
     return e->ops->zero(e, p, bytes);
 }
 
+int engine_copy(struct engine *e, void *to, const void *from, size_t bytes)
+{
+    return e->ops->copy(e, to, from, bytes);
+}
+
 int engine_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                   const struct optimizer_spec *spec, const struct step_scalars *scalars)
 {

@@ -157,6 +157,8 @@ int network_backward(struct network *n, void *gradients, const struct step_scala
 // to[i] += from[i], i < count: nodes of the micro-batch tree.
 int engine_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int engine_zero(struct engine *e, void *p, size_t bytes);
+// Within engine memory.
+int engine_copy(struct engine *e, void *to, const void *from, size_t bytes);
 
 // ---- micro-batches that advance together (norm: batch_sync)
 // A synchronised BatchNorm needs sums over the whole batch before any micro-batch may go on. So a
@@ -196,11 +198,15 @@ struct optimizer_spec {
     double momentum, weight_decay, beta1, beta2, epsilon;
     bool nesterov;
 };
-struct arenas { // engine memory, [graph total] each but the moments [graph trainable]
+// Engine memory. Weights and gradients are [graph total]. What is updated is their range
+// [begin, end), and moments and EMA are of that range alone: their element 0 belongs to element
+// `begin`, the last to end - 1, or, of moments, to the last parameter before `end`.
+struct arenas {
     void *weights, *gradients, *moment1, *moment2, *ema; // moment2: AdamW only; ema may be NULL
+    size_t begin, end;                                   // 0 and graph total: all of it
 };
-// One pass: parameters by the optimizer, running statistics by momentum 0.1 towards the gradient
-// arena's, then the EMA of both (base/arith/optimizer.h).
+// One pass over the range: parameters by the optimizer, running statistics by momentum 0.1 towards
+// the gradient arena's, then the EMA of both (base/arith/optimizer.h).
 int engine_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                   const struct optimizer_spec *spec, const struct step_scalars *scalars);
 // *finite = no NaN or infinity in values[count] (real type).

@@ -23,6 +23,7 @@ struct engine_ops {
     int (*to_f32)(struct engine *e, float *to, const void *from, size_t count);
     int (*add)(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
     int (*zero)(struct engine *e, void *p, size_t bytes);
+    int (*copy)(struct engine *e, void *to, const void *from, size_t bytes);
     int (*update)(struct engine *e, const struct graph *g, const struct arenas *arenas,
                   const struct optimizer_spec *spec, const struct step_scalars *scalars);
     int (*all_finite)(struct engine *e, const void *values, size_t count, bool *finite);

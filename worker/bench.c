@@ -127,6 +127,7 @@ static int create_arenas(struct bench *b)
     TRY(allocate(b, &b->arenas.gradients, g->total));
     TRY(allocate(b, &b->arenas.moment1, g->trainable));
     TRY(allocate(b, &b->arenas.ema, g->total));
+    b->arenas.end = g->total;
     b->scalars = engine_alloc(b->engine, sizeof *b->scalars);
     b->sums = engine_alloc(b->engine, LOSS_SUMS * sizeof *b->sums);
     TRY_ELSE(b->scalars && b->sums, RETORT_MEMORY, "no memory for a step's scalars");

@@ -25,7 +25,7 @@
 
 struct update_piece;
 
-// A graph's arena in pieces for update. It stays as long as the engine: captured work refers to it.
+// A range of a graph's arena in pieces for update. It stays as long as the engine: captured work refers to it.
 struct update_plan {
     uint64_t layout;             // digest of what the pieces follow from
     struct update_piece *pieces; // owned, device
@@ -49,7 +49,7 @@ struct cuda_engine {
     bool recording;                   // within recorded work
     struct cuda_faults *faults;       // owned, device
     struct cuda_faults *faults_seen;  // owned, pinned
-    struct update_plan *update_plans; // owned: of the graphs asked for
+    struct update_plan *update_plans; // owned: of the ranges asked for
     char description[384];
 };
 static inline struct cuda_engine *cuda_engine_of(const struct engine *e)
@@ -79,6 +79,7 @@ int cuda_from_f32(struct engine *e, void *to, const float *from, size_t count);
 int cuda_to_f32(struct engine *e, float *to, const void *from, size_t count);
 int cuda_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int cuda_zero(struct engine *e, void *p, size_t bytes);
+int cuda_copy(struct engine *e, void *to, const void *from, size_t bytes);
 int cuda_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                 const struct optimizer_spec *spec, const struct step_scalars *scalars);
 void cuda_update_plans_free(struct cuda_engine *e);

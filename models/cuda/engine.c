@@ -196,6 +196,7 @@ static const struct engine_ops CUDA_OPS = {
     .to_f32 = cuda_to_f32,
     .add = cuda_add,
     .zero = cuda_zero,
+    .copy = cuda_copy,
     .update = cuda_update,
     .all_finite = cuda_all_finite,
     .staged_create = cuda_staged_create,

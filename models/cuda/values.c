@@ -35,10 +35,21 @@ fail:
     return rc;
 }
 
-// What the pieces follow from: of two graphs that are equal in it, and of none at the same address.
-static uint64_t layout_of(const struct graph *g)
+int cuda_copy(struct engine *e, void *to, const void *from, size_t bytes)
 {
-    uint64_t layout = g->trainable;
+    int rc = RETORT_OK;
+    if (bytes > 0)
+        TRY_CUDA(
+            cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_engine_of(e)->stream));
+fail:
+    return rc;
+}
+
+// What the pieces follow from: of two graphs that are equal in it, and of none at the same address.
+static uint64_t layout_of(const struct graph *g, size_t begin, size_t end)
+{
+    const uint64_t all[] = {g->trainable, begin, end};
+    uint64_t layout = XXH3_64bits(all, sizeof(all));
     for (int i = 0; i < g->param_count; i++) {
         const struct param *p = &g->params[i];
         const uint64_t facts[] = {layout, p->offset, p->count, p->decay};
@@ -47,14 +58,15 @@ static uint64_t layout_of(const struct graph *g)
     return layout;
 }
 
-static int fill_plan(struct cuda_engine *e, struct update_plan *plan, const struct graph *g)
+static int fill_plan(struct cuda_engine *e, struct update_plan *plan, const struct graph *g,
+                     size_t begin, size_t end)
 {
     struct update_piece *host = NULL;
     int rc = RETORT_OK;
-    plan->count = update_pieces(g, 0, g->total, NULL);
+    plan->count = update_pieces(g, begin, end, NULL);
     host = calloc(plan->count + 1, sizeof(*host));
     TRY_ELSE(host != NULL, RETORT_MEMORY, "no memory to update %s", g->arch);
-    update_pieces(g, 0, g->total, host);
+    update_pieces(g, begin, end, host);
     TRY(cuda_memory(e, (plan->count + 1) * sizeof(*host), &plan->pieces));
     TRY(e->base.ops->upload(&e->base, plan->pieces, host, plan->count * sizeof(*host)));
 fail:
@@ -62,10 +74,11 @@ fail:
     return rc;
 }
 
-// The graph's pieces, made when it is asked for the first time.
-static int plan_for(struct update_plan **out, struct cuda_engine *e, const struct graph *g)
+// The pieces of a range of the graph's arena, made when it is asked for the first time.
+static int plan_for(struct update_plan **out, struct cuda_engine *e, const struct graph *g,
+                    size_t begin, size_t end)
 {
-    uint64_t layout = layout_of(g);
+    uint64_t layout = layout_of(g, begin, end);
     int rc = RETORT_OK;
     for (*out = e->update_plans; *out != NULL; *out = (*out)->next)
         if ((*out)->layout == layout)
@@ -73,7 +86,7 @@ static int plan_for(struct update_plan **out, struct cuda_engine *e, const struc
     struct update_plan *plan = calloc(1, sizeof(*plan));
     TRY_ELSE(plan != NULL, RETORT_MEMORY, "no memory to update %s", g->arch);
     plan->layout = layout;
-    TRY(fill_plan(e, plan, g));
+    TRY(fill_plan(e, plan, g, begin, end));
     plan->next = e->update_plans;
     e->update_plans = *out = plan;
     return rc;
@@ -101,7 +114,8 @@ int cuda_update(struct engine *base, const struct graph *g, const struct arenas 
     struct update_plan *plan;
     int rc = RETORT_OK;
     CHECK(spec->kind == OPTIMIZER_SGD || arenas->moment2 != NULL);
-    TRY(plan_for(&plan, e, g));
+    CHECK(arenas->begin <= arenas->end && arenas->end <= g->total);
+    TRY(plan_for(&plan, e, g, arenas->begin, arenas->end));
     TRY_CUDA(update_launch(plan->pieces, plan->count, arenas, spec, scalars, e->stream));
 fail:
     return rc;

@@ -131,15 +131,15 @@ int host_group_backward(struct network_group *g, void *const *gradients,
     .real = host_real, .describe = host_describe, .alloc = host_alloc, .free = host_free,          \
     .upload = host_copy, .download = host_copy, .synchronize = host_synchronize,                   \
     .from_f32 = host_from_f32, .to_f32 = host_to_f32, .add = host_add, .zero = host_zero,          \
-    .update = host_update, .all_finite = host_all_finite, .input_create = host_input_create,       \
-    .input_destroy = host_input_destroy, .input_memory = host_input_memory,                        \
-    .input_load = host_input_load, .input_load_values = host_input_load_values,                    \
-    .network_logits = host_network_logits, .network_loss = host_network_loss,                      \
-    .network_logits_f16 = host_network_logits_f16, .network_forward = host_network_forward,        \
-    .network_backward = host_network_backward, .group_create = host_group_create,                  \
-    .group_destroy = host_group_destroy, .group_member = host_group_member,                        \
-    .group_memory = host_group_memory, .group_forward = host_group_forward,                        \
-    .group_backward = host_group_backward
+    .copy = host_copy, .update = host_update, .all_finite = host_all_finite,                       \
+    .input_create = host_input_create, .input_destroy = host_input_destroy,                        \
+    .input_memory = host_input_memory, .input_load = host_input_load,                              \
+    .input_load_values = host_input_load_values, .network_logits = host_network_logits,            \
+    .network_loss = host_network_loss, .network_logits_f16 = host_network_logits_f16,              \
+    .network_forward = host_network_forward, .network_backward = host_network_backward,            \
+    .group_create = host_group_create, .group_destroy = host_group_destroy,                        \
+    .group_member = host_group_member, .group_memory = host_group_memory,                          \
+    .group_forward = host_group_forward, .group_backward = host_group_backward
 
 // ---- helpers of host engines
 // A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.

@@ -76,17 +76,17 @@ struct step_f64 {
     {                                                                                              \
         real *w = (real *)a->weights + begin;                                                      \
         const real *g = (const real *)a->gradients + begin;                                        \
+        size_t own = begin - a->begin;                                                             \
         if (statistics)                                                                            \
             running_##suffix(w, g, count, s->running);                                             \
         else if (o->kind == OPTIMIZER_ADAMW)                                                       \
-            adamw_##suffix(w, g, (real *)a->moment1 + begin, (real *)a->moment2 + begin, count,    \
-                           s);                                                                     \
+            adamw_##suffix(w, g, (real *)a->moment1 + own, (real *)a->moment2 + own, count, s);    \
         else if (o->nesterov)                                                                      \
-            nesterov_##suffix(w, g, (real *)a->moment1 + begin, count, s);                         \
+            nesterov_##suffix(w, g, (real *)a->moment1 + own, count, s);                           \
         else                                                                                       \
-            sgd_##suffix(w, g, (real *)a->moment1 + begin, count, s);                              \
+            sgd_##suffix(w, g, (real *)a->moment1 + own, count, s);                                \
         if (a->ema != NULL)                                                                        \
-            ema_##suffix((real *)a->ema + begin, w, count, s->ema_decay);                          \
+            ema_##suffix((real *)a->ema + own, w, count, s->ema_decay);                            \
     }                                                                                              \
     static void range_##suffix(const struct arenas *a, const struct optimizer_spec *o,             \
                                const struct step_scalars *scalars, bool statistics, bool decay,    \
@@ -119,11 +119,13 @@ static size_t sooner(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-// [begin, end) of the arena: what each parameter has there.
+// [begin, end) of the range: what each parameter has there.
 static void update_part(void *context, int part, size_t begin, size_t end)
 {
     (void)part;
     const struct update_job *job = context;
+    begin += job->arenas->begin;
+    end += job->arenas->begin;
     for (int i = 0; i < job->graph->param_count; i++) {
         const struct param *p = &job->graph->params[i];
         size_t from = later(begin, p->offset), to = sooner(end, p->offset + p->count);
@@ -142,11 +144,12 @@ int host_update(struct engine *e, const struct graph *g, const struct arenas *ar
 {
     const struct host_engine *host = host_engine_of(e);
     CHECK(spec->kind == OPTIMIZER_SGD || arenas->moment2 != NULL);
+    CHECK(arenas->begin <= arenas->end && arenas->end <= g->total);
     struct update_job job = {.graph = g,
                              .arenas = arenas,
                              .spec = spec,
                              .scalars = scalars,
                              .wide = host->real == REAL_F64};
-    host_parallel(host->threads, g->total, GRAIN, update_part, &job);
+    host_parallel(host->threads, arenas->end - arenas->begin, GRAIN, update_part, &job);
     return RETORT_OK;
 }

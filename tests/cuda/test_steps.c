@@ -100,8 +100,9 @@ static void put_arenas(struct rank *r)
     float *initial = malloc(r->graph->total * sizeof(*initial));
     assert_non_null(initial);
     graph_init_weights(r->graph, INIT_KAIMING_NORMAL, 3, initial);
-    r->arenas = (struct arenas){put(r, NULL, bytes), put(r, NULL, bytes), put(r, NULL, bytes), NULL,
-                                put(r, NULL, bytes)};
+    r->arenas = (struct arenas){
+        put(r, NULL, bytes), put(r, NULL, bytes), put(r, NULL, bytes), NULL, put(r, NULL, bytes), 0,
+        r->graph->total};
     OK(engine_from_f32(r->engine, r->arenas.weights, initial, r->graph->total));
     OK(engine_from_f32(r->engine, r->arenas.ema, initial, r->graph->total));
     OK(network_set_weights(r->network, r->arenas.weights));

@@ -30,20 +30,29 @@ struct both {
     struct graph *graph;
     struct host_engine host;
     float *values[ARENAS], *device[ARENAS]; // weights, gradients, moments, EMA
-    size_t bytes;
+    size_t bytes, begin, end;
     struct update_piece *pieces; // device
     size_t piece_count;
     struct step_scalars *scalars; // device
 };
 
-static struct arenas arenas_of(float *const values[ARENAS])
+// Moments and EMA of [begin, end) alone, where all of them lie.
+static struct arenas arenas_of(float *const values[ARENAS], size_t begin, size_t end)
 {
-    return (struct arenas){values[0], values[1], values[2], values[3], values[4]};
+    return (struct arenas){.weights = values[0],
+                           .gradients = values[1],
+                           .moment1 = values[2] + begin,
+                           .moment2 = values[3] + begin,
+                           .ema = values[4] + begin,
+                           .begin = begin,
+                           .end = end};
 }
 
 static void both_open(struct both *b, size_t begin, size_t end)
 {
     memset(b, 0, sizeof(*b));
+    b->begin = begin;
+    b->end = end;
     b->graph = graph_new();
     host_only_engine(&b->host, REAL_F32, 1);
     b->bytes = b->graph->total * sizeof(float);
@@ -80,7 +89,7 @@ static void both_close(struct both *b)
 static void device_step(struct both *b, const struct optimizer_spec *spec,
                         const struct step_scalars *scalars, int with_ema)
 {
-    struct arenas a = arenas_of(b->device);
+    struct arenas a = arenas_of(b->device, b->begin, b->end);
     if (!with_ema)
         a.ema = NULL;
     OK(cudaMemcpy(b->scalars, scalars, sizeof(*scalars), cudaMemcpyHostToDevice));
@@ -120,7 +129,7 @@ static void the_bits_are_the_hosts(void **unused)
             struct step_scalars s = {
                 .lr = 0.05 / (t + 1), .ema_decay = 0.9, .bias1 = 0.1 * (t + 1), .bias2 = 1e-3};
             int with_ema = t != 1; // no average is kept
-            struct arenas host = arenas_of(b.values);
+            struct arenas host = arenas_of(b.values, 0, total);
             if (!with_ema)
                 host.ema = NULL;
             assert_int_equal(engine_update(&b.host.base, b.graph, &host, &SPECS[k], &s), 0);
@@ -147,7 +156,7 @@ static void a_range_is_updated_alone(void **unused)
             before[a] = malloc(b.bytes);
             memcpy(before[a], b.values[a], b.bytes);
         }
-        struct arenas host = arenas_of(b.values);
+        struct arenas host = arenas_of(b.values, 0, b.graph->total);
         assert_int_equal(engine_update(&b.host.base, b.graph, &host, &SPECS[1], &s), 0);
         device_step(&b, &SPECS[1], &s, 1);
         for (int a = 0; a < ARENAS; a++) {

@@ -132,6 +132,7 @@ static int open_golden(void **state)
         assert_non_null(*arenas[i]);
     }
     t->arenas.weights = t->b.arena;
+    t->arenas.end = g->total;
     load_samples();
     return 0;
 }

@@ -58,6 +58,7 @@ static void state_open(struct state *s, struct graph *g, enum real_type real, in
 {
     *s = (struct state){.g = g, .total = g->total};
     s->e = host_only_engine(&s->host, real, threads);
+    s->a.end = g->total;
     void **arenas[] = {&s->a.weights, &s->a.gradients, &s->a.moment1, &s->a.moment2, &s->a.ema};
     for (size_t i = 0; i < sizeof(arenas) / sizeof(arenas[0]); i++) {
         *arenas[i] = engine_alloc(s->e, g->total * real_bytes(real));
@@ -252,7 +253,7 @@ static struct graph *large_graph(void)
     return g;
 }
 
-static void large_step(struct state *s, int threads, int64_t kind)
+static void large_begin(struct state *s, int threads, int64_t kind)
 {
     state_open(s, large_graph(), REAL_F32, threads);
     s->spec = (struct optimizer_spec){.kind = kind,
@@ -267,6 +268,11 @@ static void large_step(struct state *s, int threads, int64_t kind)
         put(s, s->a.weights, i, test_uniform(1, i));
         put(s, s->a.gradients, i, test_uniform(2, i));
     }
+}
+
+static void large_step(struct state *s, int threads, int64_t kind)
+{
+    large_begin(s, threads, kind);
     step(s);
     step(s);
 }
@@ -306,6 +312,53 @@ static void every_element_is_updated_alike(void **unused)
     }
 }
 
+// Two steps of a range with moments and EMA of that range alone, against two of everything.
+static void check_range(const struct state *whole, int64_t kind, size_t begin, size_t end)
+{
+    struct state s;
+    large_begin(&s, 3, kind);
+    size_t own = end - begin, moments = s.g->trainable - begin < own ? s.g->trainable - begin : own;
+    void *all[] = {s.a.moment1, s.a.moment2, s.a.ema};
+    float *kept[3];
+    for (int a = 0; a < 3; a++)
+        kept[a] = calloc(own, sizeof(float)); // a sanitizer sees what passes its ends
+    s.a.moment1 = kept[0];
+    s.a.moment2 = kept[1];
+    s.a.ema = kept[2];
+    s.a.begin = begin;
+    s.a.end = end;
+    step(&s);
+    step(&s);
+    for (size_t i = 0; i < s.total; i++)
+        if (i < begin || i >= end)
+            assert_true(get(&s, s.a.weights, i) == (double)(float)test_uniform(1, i));
+    const size_t one = sizeof(float);
+    assert_memory_equal((float *)s.a.weights + begin, (float *)whole->a.weights + begin, own * one);
+    assert_memory_equal(s.a.ema, (float *)whole->a.ema + begin, own * one);
+    assert_memory_equal(s.a.moment1, (float *)whole->a.moment1 + begin, moments * one);
+    assert_memory_equal(s.a.moment2, (float *)whole->a.moment2 + begin, moments * one);
+    for (int a = 0; a < 3; a++)
+        free(kept[a]);
+    s.a.moment1 = all[0];
+    s.a.moment2 = all[1];
+    s.a.ema = all[2];
+    state_close(&s);
+}
+
+static void a_range_is_updated_alone(void **unused)
+{
+    (void)unused;
+    const int64_t kinds[] = {OPTIMIZER_SGD, OPTIMIZER_ADAMW};
+    for (int k = 0; k < 2; k++) {
+        struct state whole;
+        large_step(&whole, 1, kinds[k]);
+        const size_t cuts[] = {0, 4, 100, 40004, whole.g->trainable - 2, whole.total};
+        for (size_t i = 0; i + 1 < sizeof(cuts) / sizeof(cuts[0]); i++)
+            check_range(&whole, kinds[k], cuts[i], cuts[i + 1]);
+        state_close(&whole);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +369,7 @@ int main(void)
         cmocka_unit_test(ema_is_its_closed_form),
         cmocka_unit_test(ema_of_decay_zero_is_the_weights),
         cmocka_unit_test(every_element_is_updated_alike),
+        cmocka_unit_test(a_range_is_updated_alone),
     };
     return cmocka_run_group_tests_name("optimizer", tests, NULL, NULL);
 }

@@ -18,21 +18,23 @@ struct pointers {
     float *weights;
     const float *gradients;
     float *moment1, *moment2, *ema;
+    uint64_t begin; // the moments' and the EMA's element 0
 };
 
 __device__ float parameter_step(const pointers &a, const constants &c, const step_scalars &s,
                                 float wd, uint64_t at)
 {
-    float w = a.weights[at], g = a.gradients[at], m = a.moment1[at], lr = (float)s.lr;
+    uint64_t own = at - a.begin;
+    float w = a.weights[at], g = a.gradients[at], m = a.moment1[own], lr = (float)s.lr;
     if (c.adamw) {
-        float v = a.moment2[at];
+        float v = a.moment2[own];
         w = adamw_step_f32(w, g, &m, &v, lr, c.gain1, c.gain2, wd, (float)s.bias1, (float)s.bias2,
                            c.epsilon);
-        a.moment2[at] = v;
+        a.moment2[own] = v;
     } else {
         w = sgd_step_f32(w, g, &m, lr, c.mu, wd, c.nesterov);
     }
-    a.moment1[at] = m;
+    a.moment1[own] = m;
     return w;
 }
 
@@ -49,7 +51,7 @@ __global__ void __launch_bounds__(THREADS)
                       : parameter_step(a, c, s, wd, at);
         a.weights[at] = w;
         if (a.ema != nullptr)
-            a.ema[at] = ema_step_f32(a.ema[at], w, decay);
+            a.ema[at - a.begin] = ema_step_f32(a.ema[at - a.begin], w, decay);
     }
 }
 
@@ -65,10 +67,10 @@ cudaError_t update_launch(const struct update_piece *pieces, size_t count,
                    (float)(1.0 - spec->beta1),    (float)(1.0 - spec->beta2),
                    (float)spec->epsilon,          (float)OPTIMIZER_RUNNING_MOMENTUM,
                    spec->kind == OPTIMIZER_ADAMW, spec->nesterov};
-    pointers a = {static_cast<float *>(arenas->weights),
-                  static_cast<const float *>(arenas->gradients),
-                  static_cast<float *>(arenas->moment1), static_cast<float *>(arenas->moment2),
-                  static_cast<float *>(arenas->ema)};
+    pointers a = {
+        static_cast<float *>(arenas->weights), static_cast<const float *>(arenas->gradients),
+        static_cast<float *>(arenas->moment1), static_cast<float *>(arenas->moment2),
+        static_cast<float *>(arenas->ema),     arenas->begin};
     return kernel_launch(launch_shape{dim3((unsigned)count), dim3(THREADS), 0, stream},
                          update_kernel, pieces, a, c, scalars);
 }

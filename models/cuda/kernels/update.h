@@ -3,7 +3,7 @@
 //
 // Every element is read once and written once, by the arithmetic of base/arith/optimizer.h: the
 // bits are the host engines'. The arena is cut into pieces that are treated alike, one a block. A
-// rank that owns a range of the arena cuts that range.
+// rank that owns a range of the arena cuts that range, and keeps moments and EMA of it alone.
 
 #include <cuda_runtime_api.h>
 
@@ -28,8 +28,9 @@ struct update_piece {
 // Returns how many they are.
 size_t update_pieces(const struct graph *g, size_t begin, size_t end, struct update_piece *pieces);
 
-// Queues the update of all that the pieces cover. Pieces, arenas (f32, as struct arenas says) and
-// scalars are device memory; the scalars are read when the work runs.
+// Queues the update of all that the pieces cover, which must be within the arenas' range. Pieces,
+// arenas (f32, as struct arenas says) and scalars are device memory; the scalars are read when the
+// work runs.
 cudaError_t update_launch(const struct update_piece *pieces, size_t count,
                           const struct arenas *arenas, const struct optimizer_spec *spec,
                           const struct step_scalars *scalars, cudaStream_t stream);
