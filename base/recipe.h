@@ -39,6 +39,7 @@ struct network_recipe {
         int64_t kind;
         double lr, momentum, weight_decay, beta1, beta2, epsilon;
         bool nesterov;
+        bool shard; // over the ranks, with the average
     } optimizer;
     struct {
         int64_t kind;

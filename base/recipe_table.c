@@ -79,6 +79,9 @@ static const struct option network_rows[] = {
      .help = "of adamw"},
     {"optimizer.epsilon", OPTION_REAL, NET(optimizer.epsilon), "1e-08", ABOVE(0), .results = true,
      .help = "of adamw"},
+    {"optimizer.shard", OPTION_BOOL, NET(optimizer.shard), "false",
+     .help = "a rank keeps momentum and average of its own part of the weights only; changes no "
+             "result"},
     {"schedule.kind", WORDS("constant|step|cosine"), .offset = NET(schedule.kind),
      .fallback = "cosine", .results = true,
      .help = "how the learning rate goes on after the warm-up"},

@@ -3,16 +3,32 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "worker/own_range.h"
 #include "worker/views.h"
 
-static double arena_bytes(const struct trainer *t, bool on_disk)
+// Moments and EMA, of which there are `moment` and `average` elements.
+static double state_bytes(const struct trainer *t, size_t moment, size_t average)
 {
-    double real = (double)real_bytes(engine_real(t->rank->engine));
-    double all = (double)t->graph->total * real, moment = (double)t->graph->trainable * real;
-    double bytes = all + moment + (t->arenas.moment2 ? moment : 0) + (t->arenas.ema ? all : 0);
-    if (on_disk)
-        return bytes;
-    return bytes + all + (double)gradient_tree_memory(&t->microbatches.tree); // all: gradients
+    size_t count = moment * (t->arenas.moment2 ? 2 : 1) + (t->arenas.ema ? average : 0);
+    return (double)count * (double)real_bytes(engine_real(t->rank->engine));
+}
+
+static double weight_bytes(const struct trainer *t)
+{
+    return (double)t->graph->total * (double)real_bytes(engine_real(t->rank->engine));
+}
+
+// What rank 0 holds: where they are sharded, no rank's range is larger but for a few elements.
+static double arena_bytes(const struct trainer *t)
+{
+    return 2 * weight_bytes(t) + (double)gradient_tree_memory(&t->microbatches.tree) +
+           state_bytes(t, own_range_of(t, t->graph->trainable).count,
+                       own_range_of(t, t->graph->total).count);
+}
+
+static double checkpoint_bytes(const struct trainer *t)
+{
+    return weight_bytes(t) + state_bytes(t, t->graph->trainable, t->graph->total);
 }
 
 // Activations and pictures of every micro-batch that is held at a time, and of an evaluation.
@@ -29,9 +45,9 @@ void cost_say_memory(const struct trainer *t)
     int64_t kept = rank->recipe.run.keep_checkpoints + 1;
     format_bytes((double)(shard_memory(rank->train) + shard_memory(rank->val)), data, sizeof data);
     format_bytes(network_bytes(t), net, sizeof net);
-    format_bytes(arena_bytes(t, false), arenas, sizeof arenas);
+    format_bytes(arena_bytes(t), arenas, sizeof arenas);
     format_bytes(t->views ? (double)views_memory(t->views) : 0, logits, sizeof logits);
-    format_bytes(arena_bytes(t, true) * (double)kept, disk, sizeof disk);
+    format_bytes(checkpoint_bytes(t) * (double)kept, disk, sizeof disk);
     log_info(
         "%s: %s, %zu parameters; memory a rank: pictures %s, network %s, weights and moments "
         "%s, teacher's logits %s; disk: checkpoints %s",

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "worker/network_file.h"
+#include "worker/own_range.h"
 
 void progress_state_free(struct progress_state *s)
 {
@@ -70,6 +71,31 @@ static int fetch_arena(const struct trainer *t, void **out, const void *arena, s
     return engine_download(t->rank->engine, *out, arena, bytes);
 }
 
+// Collective. On rank 0 the same of an arena of which every rank may keep a range only.
+static int gather_arena(struct trainer *t, void **out, const void *own, size_t count)
+{
+    const void *whole = NULL;
+    int rc = RETORT_OK;
+    if (!own)
+        return rc;
+    TRY(own_range_gather(t, &whole, own, count));
+    TRY(rank_agree(t->rank,
+                   rank_is_first(t->rank) ? fetch_arena(t, out, whole, count) : RETORT_OK));
+fail:
+    return rc;
+}
+
+// Collective.
+static int gather_arenas(struct checkpoint *c, struct trainer *t)
+{
+    int rc = RETORT_OK;
+    TRY(gather_arena(t, &c->ema, t->arenas.ema, t->graph->total));
+    TRY(gather_arena(t, &c->moment1, t->arenas.moment1, t->graph->trainable));
+    TRY(gather_arena(t, &c->moment2, t->arenas.moment2, t->graph->trainable));
+fail:
+    return rc;
+}
+
 static int collect_checkpoint(struct checkpoint *c, struct trainer *t,
                               const struct progress_state *s, const struct epoch_sums *sums)
 {
@@ -78,9 +104,6 @@ static int collect_checkpoint(struct checkpoint *c, struct trainer *t,
     c->total = t->graph->total;
     c->trainable = t->graph->trainable;
     TRY(fetch_arena(t, &c->weights, t->arenas.weights, c->total));
-    TRY(fetch_arena(t, &c->ema, t->arenas.ema, c->total));
-    TRY(fetch_arena(t, &c->moment1, t->arenas.moment1, c->trainable));
-    TRY(fetch_arena(t, &c->moment2, t->arenas.moment2, c->trainable));
     c->state = state_json(t, s, sums);
     c->layout = network_layout(t->graph);
     TRY(describe_data(c, &t->rank->dataset));
@@ -90,35 +113,38 @@ fail:
     return rc;
 }
 
-static int save_files(struct trainer *t, const struct progress_state *s,
+// `c` holds what was gathered.
+static int save_files(struct checkpoint *c, struct trainer *t, const struct progress_state *s,
                       const struct epoch_sums *sums, bool is_best)
 {
     char folder[PATH_CAPACITY];
-    struct checkpoint c = {0};
     int rc = RETORT_OK;
     TRY(rank_check_owner(t->rank));
     TRY(stage_folder(folder, t->rank, t->stage));
     TRY(metrics_flush(t->rank->metrics));
-    TRY(collect_checkpoint(&c, t, s, sums));
-    TRY(checkpoint_write(folder, t->step, &c, t->rank->recipe.run.keep_checkpoints));
+    TRY(collect_checkpoint(c, t, s, sums));
+    TRY(checkpoint_write(folder, t->step, c, t->rank->recipe.run.keep_checkpoints));
     if (is_best)
         TRY(checkpoint_link(folder, t->step, "best.h5"));
     TRY(checkpoint_link(folder, t->step, "last.h5"));
     TRY(summary_clock(t->rank->metrics));
 fail:
-    checkpoint_free(&c);
     return rc;
 }
 
 int trainer_save(struct trainer *t, const struct progress_state *s, bool is_best)
 {
     struct epoch_sums sums;
-    int rc = trainer_sum_epoch(t, &sums);
-    if (rc != RETORT_OK)
-        return rc;
+    struct checkpoint c = {0};
+    int rc = RETORT_OK;
+    TRY(trainer_sum_epoch(t, &sums));
+    TRY(gather_arenas(&c, t));
     if (rank_is_first(t->rank))
-        rc = save_files(t, s, &sums, is_best);
-    return rank_agree(t->rank, rc);
+        rc = save_files(&c, t, s, &sums, is_best);
+    rc = rank_agree(t->rank, rc);
+fail:
+    checkpoint_free(&c);
+    return rc;
 }
 
 static int read_state(struct trainer *t, struct progress_state *s, const struct checkpoint *c)
@@ -152,15 +178,17 @@ static int read_state(struct trainer *t, struct progress_state *s, const struct 
     return RETORT_OK;
 }
 
-static int put_arena(struct trainer *t, void *arena, const void *from, size_t count)
+// This rank's elements `own` of a checkpoint's arena.
+static int put_arena(struct trainer *t, void *arena, const void *from, struct own_range own)
 {
+    const size_t one = real_bytes(engine_real(t->rank->engine));
     if (!arena)
         return RETORT_OK;
     if (!from)
         return FAIL(RETORT_INPUT, "a checkpoint of the %s lacks an arena that its recipe needs",
                     stage_name(t->stage));
-    return engine_upload(t->rank->engine, arena, from,
-                         count * real_bytes(engine_real(t->rank->engine)));
+    return engine_upload(t->rank->engine, arena, (const char *)from + own.begin * one,
+                         own.count * one);
 }
 
 static int restore(struct trainer *t, struct progress_state *s, const struct checkpoint *c)
@@ -175,10 +203,11 @@ static int restore(struct trainer *t, struct progress_state *s, const struct che
              "%s is not the data set that the checkpoints of %s were trained on",
              t->rank->recipe.data.path, t->rank->folder);
     TRY(read_state(t, s, c));
-    TRY(put_arena(t, t->arenas.weights, c->weights, c->total));
-    TRY(put_arena(t, t->arenas.ema, c->ema, c->total));
-    TRY(put_arena(t, t->arenas.moment1, c->moment1, c->trainable));
-    TRY(put_arena(t, t->arenas.moment2, c->moment2, c->trainable));
+    const struct own_range all = {0, c->total}, moments = own_range_of(t, c->trainable);
+    TRY(put_arena(t, t->arenas.weights, c->weights, all));
+    TRY(put_arena(t, t->arenas.ema, c->ema, own_range_of(t, c->total)));
+    TRY(put_arena(t, t->arenas.moment1, c->moment1, moments));
+    TRY(put_arena(t, t->arenas.moment2, c->moment2, moments));
     TRY(network_set_weights(t->network, t->arenas.weights));
 fail:
     return rc;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "worker/cost.h"
 #include "worker/evaluate.h"
+#include "worker/own_range.h"
 #include "worker/saving.h"
 #include "worker/schedule.h"
 
@@ -277,13 +278,15 @@ static int end_epoch(struct training *w)
     struct trainer *t = w->t;
     struct rank *rank = t->rank;
     struct evaluation raw, ema;
+    const void *average;
     bool averages = t->arenas.ema != NULL;
     int rc = RETORT_OK;
     enter_phase(w, "evaluation");
     TRY(evaluate(&raw, rank, rank->val, t->evaluator, t->eval_input, t->arenas.weights, NULL));
     TRY(check_evaluation(w, "raw", &raw));
     if (averages) {
-        TRY(evaluate(&ema, rank, rank->val, t->evaluator, t->eval_input, t->arenas.ema, NULL));
+        TRY(own_range_gather(t, &average, t->arenas.ema, t->graph->total));
+        TRY(evaluate(&ema, rank, rank->val, t->evaluator, t->eval_input, average, NULL));
         TRY(check_evaluation(w, "EMA", &ema));
     }
     TRY(record_epoch(w, &raw, averages ? &ema : NULL));

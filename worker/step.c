@@ -9,6 +9,7 @@
 
 #include "base/arith/optimizer.h"
 #include "base/error.h"
+#include "worker/own_range.h"
 #include "worker/schedule.h"
 #include "worker/trainer.h"
 #include "worker/views.h"
@@ -77,8 +78,12 @@ static int update_weights(struct trainer *t)
         .epsilon = r->optimizer.epsilon,
         .nesterov = r->optimizer.nesterov,
     };
-    int rc = engine_update(t->rank->engine, t->graph, &t->arenas, &spec, t->scalars);
-    return rc ? rc : network_set_weights(t->network, t->arenas.weights);
+    int rc = RETORT_OK;
+    TRY(engine_update(t->rank->engine, t->graph, &t->arenas, &spec, t->scalars));
+    TRY(own_range_share(t));
+    TRY(network_set_weights(t->network, t->arenas.weights));
+fail:
+    return rc;
 }
 
 static size_t gradients_bytes(const struct trainer *t)
@@ -93,12 +98,10 @@ static int queue_step(void *context)
 {
     const struct work *w = context;
     struct trainer *t = w->t;
-    struct rank *rank = t->rank;
     int rc = RETORT_OK;
-    TRY(engine_zero(rank->engine, t->sums, LOSS_SUMS * sizeof(double)));
+    TRY(engine_zero(t->rank->engine, t->sums, LOSS_SUMS * sizeof(double)));
     TRY(microbatches_gradients(&t->microbatches, &w->microbatches));
-    TRY(comm_allreduce_sum(rank->comm, t->arenas.gradients, t->graph->total,
-                           engine_real(rank->engine), rank->recipe.run.deterministic));
+    TRY(own_range_sum(t));
     TRY(update_weights(t));
 fail:
     return rc;
@@ -126,7 +129,7 @@ static int run_step(struct work *w)
     const struct record_key key = key_of(w);
     if (!comm_capturable(t->rank->comm))
         return queue_step(w);
-    comm_await(t->rank->comm, "all-reduce", gradients_bytes(t));
+    comm_await(t->rank->comm, t->sharded ? "reduce-scatter" : "all-reduce", gradients_bytes(t));
     return engine_record(t->rank->engine, &t->recorded, &key, queue_step, w);
 }
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "worker/network_file.h"
+#include "worker/own_range.h"
 #include "worker/plan.h"
 
 int stage_folder(char *out, const struct rank *rank, enum stage stage)
@@ -87,7 +88,7 @@ fail:
     return rc;
 }
 
-// An arena of `count` elements.
+// An arena of `count` elements; a rank whose range is empty has one too, of none.
 static int allocate(struct trainer *t, void **out, size_t count)
 {
     *out = engine_alloc(t->rank->engine, count * real_bytes(engine_real(t->rank->engine)));
@@ -101,11 +102,13 @@ static int create_arenas(struct trainer *t)
     int rc = RETORT_OK;
     TRY(allocate(t, &t->arenas.weights, g->total));
     TRY(allocate(t, &t->arenas.gradients, g->total));
-    TRY(allocate(t, &t->arenas.moment1, g->trainable));
+    own_range_init(t);
+    const size_t moments = own_range_of(t, g->trainable).count;
+    TRY(allocate(t, &t->arenas.moment1, moments));
     if (t->recipe->optimizer.kind == OPTIMIZER_ADAMW)
-        TRY(allocate(t, &t->arenas.moment2, g->trainable));
+        TRY(allocate(t, &t->arenas.moment2, moments));
     if (t->recipe->ema.enabled)
-        TRY(allocate(t, &t->arenas.ema, g->total));
+        TRY(allocate(t, &t->arenas.ema, own_range_of(t, g->total).count));
 fail:
     return rc;
 }
@@ -148,6 +151,7 @@ fail:
 static int fill_weights(struct trainer *t)
 {
     const struct graph *g = t->graph;
+    const struct own_range own = own_range_of(t, g->total);
     struct engine *e = t->rank->engine;
     int rc = RETORT_OK;
     float *initial = malloc(g->total * sizeof *initial);
@@ -158,7 +162,7 @@ static int fill_weights(struct trainer *t)
     graph_init_weights(g, (enum init_kind)t->recipe->init, seed, initial);
     TRY(engine_from_f32(e, t->arenas.weights, initial, g->total));
     if (t->arenas.ema)
-        TRY(engine_from_f32(e, t->arenas.ema, initial, g->total));
+        TRY(engine_from_f32(e, t->arenas.ema, initial + own.begin, own.count));
     TRY(network_set_weights(t->network, t->arenas.weights));
 fail:
     free(initial);

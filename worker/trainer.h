@@ -26,7 +26,8 @@ struct trainer {
     struct input *eval_input;            // owned
     struct microbatches microbatches;    // this rank's
     char *plan;                          // owned: the engine's choices, of rank 0
-    struct arenas arenas;                // owned
+    struct arenas arenas;                // owned; of the own range where sharded
+    bool sharded;                        // worker/own_range.h
     struct step_scalars *scalars;        // owned, engine memory
     double *sums;                        // owned, engine memory [LOSS_SUMS]
     int32_t *labels;                     // owned, engine memory [samples of train]

@@ -25,7 +25,8 @@
 
 struct update_piece;
 
-// A range of a graph's arena in pieces for update. It stays as long as the engine: captured work refers to it.
+// A range of a graph's arena in pieces for update. It stays as long as the engine: captured work
+// refers to it.
 struct update_plan {
     uint64_t layout;             // digest of what the pieces follow from
     struct update_piece *pieces; // owned, device

@@ -54,7 +54,7 @@ static void test_defaults_are_the_documented_ones(void **state)
         assert_true(n->optimizer.lr == 0.05 && n->optimizer.momentum == 0.9);
         assert_true(n->optimizer.weight_decay == 5e-4 && n->optimizer.nesterov);
         assert_true(n->optimizer.beta1 == 0.9 && n->optimizer.beta2 == 0.999);
-        assert_true(n->optimizer.epsilon == 1e-8);
+        assert_true(n->optimizer.epsilon == 1e-8 && !n->optimizer.shard);
         assert_int_equal(n->schedule.kind, SCHEDULE_COSINE);
         assert_true(n->schedule.warmup_epochs == 1 && n->schedule.final_lr == 0);
         assert_true(n->ema.enabled && n->ema.decay == 0.999);
@@ -246,9 +246,13 @@ static void test_difference(void **state)
     assert_int_equal(recipe_resolve(&folder, 2, 3), 0);
     recipe_defaults(&asked);
     // What is auto, or a matter of speed, or of what is done next, is no difference.
-    static const char *const free_to_change[] = {
-        "run.ranks=7",         "run.threads=9",          "run.log_every_s=1",
-        "run.stages=baseline", "run.keep_checkpoints=9", "data.path=elsewhere.h5"};
+    static const char *const free_to_change[] = {"run.ranks=7",
+                                                 "run.threads=9",
+                                                 "run.log_every_s=1",
+                                                 "run.stages=baseline",
+                                                 "run.keep_checkpoints=9",
+                                                 "data.path=elsewhere.h5",
+                                                 "teacher.optimizer.shard=true"};
     for (size_t i = 0; i < sizeof free_to_change / sizeof free_to_change[0]; i++)
         assert_int_equal(recipe_set(&asked, free_to_change[i]), 0);
     assert_int_equal(recipe_difference(&folder, &asked, out, sizeof out), 0);
@@ -318,7 +322,7 @@ static void test_describe_names_every_key(void **state)
     int keys = 0;
     for (const char *at = text; (at = strstr(at, "default: ")); at++)
         keys++;
-    assert_int_equal(keys, 67);
+    assert_int_equal(keys, 69);
     assert_non_null(strstr(text,
                            "  student.distill.alpha            weight of the teacher's part\n"
                            "                                   a number from 0 to 1; "
