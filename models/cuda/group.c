@@ -173,8 +173,7 @@ fail:
 // ---- a group
 
 // Brings the sums of a synchronised layer over the whole batch to all networks.
-static int synchronise(const struct cuda_group *g, int layer, enum cuda_pass pass,
-                       void *const *gradients)
+static int synchronise(const struct cuda_group *g, int layer, enum cuda_pass pass)
 {
     size_t count = 0;
     int rc = RETORT_OK;
@@ -182,8 +181,7 @@ static int synchronise(const struct cuda_group *g, int layer, enum cuda_pass pas
     if (node->kind != NODE_BATCHNORM || !node->synced)
         return rc;
     for (int k = 0; k < g->count; k++)
-        TRY(cuda_norm_sums(g->networks[k], &g->networks[k]->layers[layer], pass,
-                           gradients != NULL ? gradients[k] : NULL, &count));
+        TRY(cuda_norm_sums(g->networks[k], &g->networks[k]->layers[layer], pass, &count));
     TRY(g->whole.sum(g->whole.context, g->sums, g->count, count));
     for (int k = 0; k < g->count; k++)
         TRY(cuda_norm_totals(g->networks[k], &g->networks[k]->layers[layer], pass, g->sums[0]));
@@ -198,7 +196,7 @@ int cuda_group_forward(struct network_group *base, const struct input *const *in
     for (int k = 0; k < g->count; k++)
         TRY(forward_begin(g->networks[k], inputs[k], FORWARD_TRAIN, true));
     for (int i = 0; i < g->networks[0]->layer_count; i++) {
-        TRY(synchronise(g, i, CUDA_FORWARD, NULL));
+        TRY(synchronise(g, i, CUDA_FORWARD));
         for (int k = 0; k < g->count; k++) {
             struct cuda_network *n = g->networks[k];
             if (n->count > 0)
@@ -214,7 +212,7 @@ static int backward_layer(const struct cuda_group *g, int layer, void *const *gr
                           size_t begin, size_t end, const struct ready_callback *on_ready)
 {
     int rc = RETORT_OK;
-    TRY(synchronise(g, layer, CUDA_BACKWARD, gradients));
+    TRY(synchronise(g, layer, CUDA_BACKWARD));
     for (int k = 0; k < g->count; k++) {
         struct cuda_network *n = g->networks[k];
         if (n->count > 0)

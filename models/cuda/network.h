@@ -82,6 +82,7 @@ struct cuda_network {
     double *row_sums;               // [max_batch, LOSS_SUMS]
     float *partials;                // partial sums of any layer's columns
     double *sums;                   // [2 most channels + 1]: what a group adds up
+    float *gamma_beta;              // [2 most channels]: gradients that a group keeps meanwhile
     struct replays replays;         // owned: of forward and backward
     // Of the first network only, from here on.
     const float *arena;       // borrowed: the last network_set_weights
@@ -155,9 +156,10 @@ int cuda_product_follow(struct cuda_network *n, struct cuda_layer *l, enum direc
                         bool *accepted);
 
 // ---- norm.c: what a synchronised BatchNorm asks of the whole batch
-// n->sums of this micro-batch; returns through *count how many they are.
+// n->sums of this micro-batch; returns through *count how many they are. Gradients of gamma and
+// beta wait for the layer's backward: another micro-batch's may share their arena until then.
 int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
-                   float *gradients, size_t *count);
+                   size_t *count);
 int cuda_norm_totals(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
                      const double *totals);
 // Running statistics' ranges of the gradients.

@@ -50,13 +50,29 @@ fail:
     return rc;
 }
 
+// What cuda_norm_sums has kept, to where it belongs.
+static int put_parameters(const struct cuda_network *n, const struct cuda_layer *l,
+                          float *gradients)
+{
+    const size_t channels = (size_t)l->out.channels, bytes = channels * sizeof(float);
+    int rc = RETORT_OK;
+    TRY_CUDA(cudaMemcpyAsync(cuda_gradients(n, gradients, l->node->weight), n->gamma_beta, bytes,
+                             cudaMemcpyDeviceToDevice, n->engine->stream));
+    TRY_CUDA(cudaMemcpyAsync(cuda_gradients(n, gradients, l->node->bias), n->gamma_beta + channels,
+                             bytes, cudaMemcpyDeviceToDevice, n->engine->stream));
+fail:
+    return rc;
+}
+
 static int norm_backward(struct cuda_network *n, struct cuda_layer *l, float *gradients)
 {
     struct norm_layer norm = norm_of(n, l);
     const struct cuda_engine *e = n->engine;
     const void *x = cuda_layer_input(n, l);
     int rc = RETORT_OK;
-    if (!totals_are_here(n, l)) {
+    if (totals_are_here(n, l)) {
+        TRY(put_parameters(n, l, gradients));
+    } else {
         TRY_CUDA(norm_gradient_moments_launch(&norm, x, l->dy, n->partials, e->type, e->stream));
         TRY_CUDA(norm_gradient_statistics_launch(
             &norm, n->partials, cuda_gradients(n, gradients, l->node->weight),
@@ -69,8 +85,7 @@ fail:
 
 const struct cuda_layer_ops CUDA_NORM_LAYER = {norm_forward, norm_backward, true};
 
-int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
-                   float *gradients, size_t *count)
+int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass, size_t *count)
 {
     struct norm_layer norm = norm_of(n, l);
     const struct cuda_engine *e = n->engine;
@@ -84,9 +99,8 @@ int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass 
     } else {
         *count = 2 * channels;
         TRY_CUDA(norm_gradient_moments_launch(&norm, x, l->dy, n->partials, e->type, e->stream));
-        TRY_CUDA(norm_gradient_sums_launch(&norm, n->partials, n->sums,
-                                           cuda_gradients(n, gradients, l->node->weight),
-                                           cuda_gradients(n, gradients, l->node->bias), e->stream));
+        TRY_CUDA(norm_gradient_sums_launch(&norm, n->partials, n->sums, n->gamma_beta,
+                                           n->gamma_beta + channels, e->stream));
     }
 fail:
     return rc;

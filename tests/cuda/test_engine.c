@@ -444,7 +444,7 @@ static void parts_open(struct parts *p, struct bench *b, const struct batch_sum 
         OK(input_create(&p->inputs[k], b->engine, &format, BATCH));
         OK(input_load_values(p->inputs[k], from, COUNTS[k]));
         from += (size_t)COUNTS[k] * picture;
-        p->gradients[k] = engine_alloc(b->engine, bench_bytes(b));
+        p->gradients[k] = k > 1 ? p->gradients[1] : engine_alloc(b->engine, bench_bytes(b));
         assert_non_null(p->gradients[k]);
     }
     free(values);
@@ -455,14 +455,31 @@ static void parts_close(struct parts *p, struct bench *b)
     network_group_destroy(&p->group);
     for (int k = 0; k < PARTS; k++) {
         input_destroy(&p->inputs[k]);
-        engine_free(b->engine, p->gradients[k]);
+        if (k <= 1)
+            engine_free(b->engine, p->gradients[k]);
     }
+}
+
+// All parts but the first have one arena: ranges are taken out of it as they are ready.
+struct sharing {
+    struct engine *engine;
+    float *first, *others;
+};
+
+static int add_ready(void *context, int microbatch, size_t begin, size_t end)
+{
+    const struct sharing *s = context;
+    return microbatch == 0
+               ? RETORT_OK
+               : engine_add(s->engine, s->first + begin, s->others + begin, end - begin, REAL_F32);
 }
 
 // The sum of the parts' gradients, in b->gradients.
 static void parts_step(struct parts *p, struct bench *b)
 {
     const int64_t *id = b->ids;
+    struct sharing sharing = {b->engine, p->gradients[0], p->gradients[1]};
+    const struct ready_callback ready = {add_ready, &sharing};
     bench_set_weights(b);
     b->scalars.inverse_batch = 1.0 / BATCH;
     OK(engine_upload(b->engine, b->on_engine.scalars, &b->scalars, sizeof(b->scalars)));
@@ -475,9 +492,7 @@ static void parts_step(struct parts *p, struct bench *b)
                         b->on_engine.sums));
         id += COUNTS[k];
     }
-    OK(network_group_backward(p->group, p->gradients, b->on_engine.scalars, NULL));
-    for (int k = 1; k < PARTS; k++)
-        OK(engine_add(b->engine, p->gradients[0], p->gradients[k], b->graph->total, REAL_F32));
+    OK(network_group_backward(p->group, p->gradients, b->on_engine.scalars, &ready));
     bench_take(b, b->gradients, p->gradients[0], b->graph->total);
 }
 
