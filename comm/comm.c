@@ -127,10 +127,9 @@ int comm_exchange_start(struct comm *c, struct comm_request **out, const void *s
     struct comm_request *request = &c->request;
     CHECK(!request->active);
     CHECK(send_counts[c->rank] == recv_counts[c->rank]);
-    request->bytes = 0;
+    *request = (struct comm_request){.active = true};
     for (int r = 0; r < c->size; r++)
         request->bytes += send_counts[r] + recv_counts[r];
-    request->active = true;
     *out = request;
     watchdog_enter(c->watchdog, "exchange start", request->bytes);
     return comm_leave(
@@ -141,7 +140,8 @@ int comm_exchange_start(struct comm *c, struct comm_request **out, const void *s
 int comm_exchange_test(struct comm *c, struct comm_request **request, bool *done)
 {
     CHECK(*request == &c->request && c->request.active);
-    int rc = c->ops->exchange_test(c, done);
+    *done = false;
+    int rc = c->request.beside ? RETORT_OK : c->ops->exchange_test(c, done);
     if (rc != RETORT_OK)
         comm_abort(c, rc);
     if (*done) {
@@ -155,7 +155,9 @@ int comm_exchange_wait(struct comm *c, struct comm_request **request)
 {
     CHECK(*request == &c->request && c->request.active);
     watchdog_wait(c->watchdog, "exchange", c->request.bytes);
+    CHECK(!c->request.beside || c->device);
     c->request.active = false;
     *request = NULL;
-    return comm_leave(c, c->ops->exchange_wait(c));
+    return comm_leave(c, c->request.beside ? c->device->ops->exchange_join(c->device)
+                                           : c->ops->exchange_wait(c));
 }

@@ -96,12 +96,14 @@ int comm_allgather_ranges(struct comm *c, void *data, size_t count, enum real_ty
                           bool deterministic);
 // Collective. comm_broadcast.
 int comm_engine_broadcast(struct comm *c, void *data, size_t bytes, int root);
-// Collective. An all-to-all as comm_exchange_start's; buffers and counts must match between ranks,
-// and send and recv do not overlap. With a device it is one piece of work among those queued, which
-// run one after the other, whatever their streams: a long exchange is best queued in parts.
-int comm_engine_exchange(struct comm *c, const void *send, const size_t *send_counts,
-                         const size_t *send_offsets, void *recv, const size_t *recv_counts,
-                         const size_t *recv_offsets);
+// Collective. comm_exchange_start on the engine's memory; send and recv do not overlap. With a
+// device it comes after all that is queued on its stream, and runs beside what is queued there
+// later, until comm_exchange_wait lets what is queued from then on come after it. The host waits
+// for it in comm_wait alone, and comm_exchange_test always finds it under way. Collectives between
+// GPUs run one after the other, whatever their streams: a long exchange is best cut in parts.
+int comm_engine_exchange_start(struct comm *c, struct comm_request **out, const void *send,
+                               const size_t *send_counts, const size_t *send_offsets, void *recv,
+                               const size_t *recv_counts, const size_t *recv_offsets);
 // Collective: waits until all that is queued on the device's stream is done, collectives and
 // whatever else, and ends all ranks with one line when that fails or lasts too long. What waits
 // for the stream in another way (a copy to the host) hangs when a peer does: call this before.

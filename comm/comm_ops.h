@@ -17,6 +17,7 @@ enum {
 // The one exchange that may be in flight; it lives in struct comm, so starting one frees nothing.
 struct comm_request {
     bool active;
+    bool beside;  // the device's, beside its stream
     size_t bytes; // sent and received by this rank
 };
 
@@ -57,8 +58,10 @@ struct device_ops {
     int (*allgather)(struct device_comm *d, void *data, size_t count, enum real_type type,
                      bool deterministic);
     int (*broadcast)(struct device_comm *d, void *data, size_t bytes, int root);
-    int (*exchange)(struct device_comm *d, const void *send, struct exchange_block to, void *recv,
-                    struct exchange_block from);
+    // After what is queued on `stream`, and beside what comes later; `join`: before that.
+    int (*exchange_start)(struct device_comm *d, const void *send, struct exchange_block to,
+                          void *recv, struct exchange_block from);
+    int (*exchange_join)(struct device_comm *d);
     int (*wait)(struct device_comm *d);
 };
 

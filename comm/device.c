@@ -114,28 +114,25 @@ int comm_engine_broadcast(struct comm *c, void *data, size_t bytes, int root)
                            : c->ops->broadcast(c, data, bytes, root));
 }
 
-static int exchange_on_host(struct comm *c, const void *send, struct exchange_block to, void *recv,
-                            struct exchange_block from)
-{
-    CHECK(!c->request.active);
-    const int rc = c->ops->exchange_start(c, send, to, recv, from);
-    return rc ? rc : c->ops->exchange_wait(c);
-}
-
-int comm_engine_exchange(struct comm *c, const void *send, const size_t *send_counts,
-                         const size_t *send_offsets, void *recv, const size_t *recv_counts,
-                         const size_t *recv_offsets)
+int comm_engine_exchange_start(struct comm *c, struct comm_request **out, const void *send,
+                               const size_t *send_counts, const size_t *send_offsets, void *recv,
+                               const size_t *recv_counts, const size_t *recv_offsets)
 {
     const struct exchange_block to = {send_counts, send_offsets};
     const struct exchange_block from = {recv_counts, recv_offsets};
     struct device_comm *d = c->device;
     size_t bytes = 0;
-    CHECK(send_counts[c->rank] == recv_counts[c->rank]);
+    if (!d)
+        return comm_exchange_start(c, out, send, send_counts, send_offsets, recv, recv_counts,
+                                   recv_offsets);
+    CHECK(!c->request.active && send_counts[c->rank] == recv_counts[c->rank]);
     for (int r = 0; r < c->size; r++)
         bytes += send_counts[r] + recv_counts[r];
     enter(c, "exchange", bytes);
-    return comm_leave(c, d ? d->ops->exchange(d, send, to, recv, from)
-                           : exchange_on_host(c, send, to, recv, from));
+    const int rc = comm_leave(c, d->ops->exchange_start(d, send, to, recv, from));
+    c->request = (struct comm_request){.active = true, .beside = true, .bytes = bytes};
+    *out = &c->request;
+    return rc;
 }
 
 int comm_wait(struct comm *c)

@@ -102,29 +102,47 @@ static int broadcast(struct device_comm *d, void *data, size_t bytes, int root)
     return nccl_settle(n);
 }
 
-static int exchange(struct device_comm *d, const void *send, struct exchange_block to, void *recv,
-                    struct exchange_block from)
+// This rank's block to itself, and a message to and from each other rank.
+static int exchange_on(struct nccl_comm *n, const char *send, struct exchange_block to, char *recv,
+                       struct exchange_block from, cudaStream_t stream)
 {
-    struct nccl_comm *n = nccl_of(d);
-    const int rank = d->comm->rank, size = d->comm->size;
+    const int rank = n->base.comm->rank, size = n->base.comm->size;
     int rc = RETORT_OK;
     if (to.counts[rank] > 0)
-        TRY_CUDA(cudaMemcpyAsync((char *)recv + from.offsets[rank],
-                                 (const char *)send + to.offsets[rank], to.counts[rank],
-                                 cudaMemcpyDeviceToDevice, d->stream));
+        TRY_CUDA(cudaMemcpyAsync(recv + from.offsets[rank], send + to.offsets[rank],
+                                 to.counts[rank], cudaMemcpyDeviceToDevice, stream));
     TRY(nccl_group_begin(n));
     for (int i = 1; i < size; i++) {
         const int next = (rank + i) % size, before = (rank + size - i) % size;
         if (to.counts[next] > 0)
-            TRY_NCCL(n, ncclSend((const char *)send + to.offsets[next], to.counts[next], ncclUint8,
-                                 next, n->nccl, d->stream));
+            TRY_NCCL(n, ncclSend(send + to.offsets[next], to.counts[next], ncclUint8, next, n->nccl,
+                                 stream));
         if (from.counts[before] > 0)
-            TRY_NCCL(n, ncclRecv((char *)recv + from.offsets[before], from.counts[before],
-                                 ncclUint8, before, n->nccl, d->stream));
+            TRY_NCCL(n, ncclRecv(recv + from.offsets[before], from.counts[before], ncclUint8,
+                                 before, n->nccl, stream));
     }
     TRY(nccl_group_end(n));
 fail:
     return rc;
+}
+
+static int exchange_start(struct device_comm *d, const void *send, struct exchange_block to,
+                          void *recv, struct exchange_block from)
+{
+    struct nccl_comm *n = nccl_of(d);
+    int rc = RETORT_OK;
+    TRY_CUDA(cudaEventRecord(n->before, d->stream));
+    TRY_CUDA(cudaStreamWaitEvent(n->side, n->before, 0));
+    TRY(exchange_on(n, send, to, recv, from, n->side));
+    TRY_CUDA(cudaEventRecord(n->after, n->side));
+fail:
+    return rc;
+}
+
+static int exchange_join(struct device_comm *d)
+{
+    TRY_CUDA(cudaStreamWaitEvent(d->stream, nccl_of(d)->after, 0));
+    return RETORT_OK;
 }
 
 const struct device_ops nccl_ops = {
@@ -133,6 +151,7 @@ const struct device_ops nccl_ops = {
     .reduce_scatter = reduce_scatter,
     .allgather = allgather,
     .broadcast = broadcast,
-    .exchange = exchange,
+    .exchange_start = exchange_start,
+    .exchange_join = exchange_join,
     .wait = nccl_wait,
 };

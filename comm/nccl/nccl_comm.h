@@ -9,10 +9,12 @@
 struct nccl_comm {
     struct device_comm base;
     struct device_needs needs;
-    ncclComm_t nccl; // NULL: through host memory
-    void *staging;   // NCCL: device memory [needs.staging_bytes], for what is to be added
-    char *pinned;    // else: host memory [needs.staging_bytes]
-    size_t *blocks;  // else: [4][size] counts and offsets of an exchange's part; owned
+    ncclComm_t nccl;   // NULL: through host memory
+    void *staging;     // NCCL: device memory [needs.staging_bytes], for what is to be added
+    cudaStream_t side; // NCCL: where exchanges run; owned, as are the events of their beginning …
+    cudaEvent_t before, after; // … and end
+    char *pinned;              // else: host memory [needs.staging_bytes]
+    size_t *blocks;            // else: [4][size] counts and offsets of an exchange's part; owned
 };
 
 static inline struct nccl_comm *nccl_of(struct device_comm *d)

@@ -78,6 +78,14 @@ static int connect_ranks(struct nccl_comm *n, ncclUniqueId id)
     return nccl_settle(n);
 }
 
+static int open_side(struct nccl_comm *n)
+{
+    TRY_CUDA(cudaStreamCreateWithFlags(&n->side, cudaStreamNonBlocking));
+    TRY_CUDA(cudaEventCreateWithFlags(&n->before, cudaEventDisableTiming));
+    TRY_CUDA(cudaEventCreateWithFlags(&n->after, cudaEventDisableTiming));
+    return RETORT_OK;
+}
+
 static int open_nccl(struct nccl_comm *n)
 {
     struct comm *c = n->base.comm;
@@ -87,7 +95,8 @@ static int open_nccl(struct nccl_comm *n)
     watchdog_enter(c->watchdog, n->base.last, 0);
     comm_leave(c, connect_ranks(n, id)); // peers wait for a rank that fails here: all end
     n->staging = c->size > 1 ? n->needs.alloc(n->needs.context, n->needs.staging_bytes) : NULL;
-    TRY(comm_agree(c, n->staging || c->size == 1 ? RETORT_OK : RETORT_MEMORY));
+    rc = n->staging || c->size == 1 ? open_side(n) : RETORT_MEMORY;
+    TRY(comm_agree(c, rc));
     n->base.ops = &nccl_ops;
     n->base.capturable = true;
     (void)ncclGetVersion(&version);
@@ -177,6 +186,12 @@ void nccl_destroy(struct device_comm *d)
     struct nccl_comm *n = nccl_of(d);
     if (n->nccl)
         disconnect(n);
+    if (n->before)
+        (void)cudaEventDestroy(n->before);
+    if (n->after)
+        (void)cudaEventDestroy(n->after);
+    if (n->side)
+        (void)cudaStreamDestroy(n->side);
     if (n->staging)
         n->needs.free(n->needs.context, n->staging);
     if (n->pinned)

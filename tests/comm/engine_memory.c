@@ -283,18 +283,29 @@ static void check_exchange(size_t unit)
     struct test_blocks b = test_blocks_make(comm, unit);
     unsigned char *host = test_allocate(b.send_total > b.recv_total ? b.send_total : b.recv_total);
     void *send = memory->create(b.send_total), *recv = memory->create(b.recv_total);
+    double total = comm_rank(comm) + 1;
+    void *sum = memory->create(sizeof total);
+    struct comm_request *request;
+    memory->put(sum, &total, sizeof total);
     for (int r = 0; r < comm_size(comm); r++)
         for (size_t i = 0; i < b.send_counts[r]; i++)
             host[b.send_offsets[r] + i] = test_byte(comm_rank(comm), i + 1000 * (size_t)r);
     memory->put(send, host, b.send_total);
-    assert_int_equal(comm_engine_exchange(comm, send, b.send_counts, b.send_offsets, recv,
-                                          b.recv_counts, b.recv_offsets),
+    assert_int_equal(comm_engine_exchange_start(comm, &request, send, b.send_counts, b.send_offsets,
+                                                recv, b.recv_counts, b.recv_offsets),
                      0);
+    // What is queued meanwhile has its own turn.
+    assert_int_equal(comm_allreduce_sum(comm, sum, 1, REAL_F64, true), 0);
+    assert_int_equal(comm_exchange_wait(comm, &request), 0);
+    assert_null(request);
     assert_int_equal(comm_wait(comm), 0);
+    memory->get(&total, sum, sizeof total);
+    assert_true(total == comm_size(comm) * (comm_size(comm) + 1) / 2);
     memory->get(host, recv, b.recv_total);
     for (int r = 0; r < comm_size(comm); r++)
         test_assert_bytes(host + b.recv_offsets[r], b.recv_counts[r], r,
                           1000 * (size_t)comm_rank(comm));
+    memory->destroy(sum);
     memory->destroy(recv);
     memory->destroy(send);
     free(host);
