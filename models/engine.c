@@ -64,6 +64,11 @@ void engine_free(struct engine *e, void *p)
     e->ops->free(e, p);
 }
 
+void *engine_alloc_spare(struct engine *e, size_t bytes, int sharers)
+{
+    return e->ops->alloc_spare != NULL ? e->ops->alloc_spare(e, bytes, sharers) : NULL;
+}
+
 int engine_upload(struct engine *e, void *to, const void *from, size_t bytes)
 {
     return e->ops->upload(e, to, from, bytes);
@@ -102,6 +107,12 @@ int engine_zero(struct engine *e, void *p, size_t bytes)
 int engine_copy(struct engine *e, void *to, const void *from, size_t bytes)
 {
     return e->ops->copy(e, to, from, bytes);
+}
+
+int engine_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                  size_t row_bytes)
+{
+    return e->ops->gather(e, to, from, rows, count, row_bytes);
 }
 
 int engine_update(struct engine *e, const struct graph *g, const struct arenas *arenas,

@@ -54,6 +54,10 @@ void *engine_stream(struct engine *e);
 // Zero-filled, 64-byte aligned; NULL with a message when there is none.
 void *engine_alloc(struct engine *e, size_t bytes);
 void engine_free(struct engine *e, void *p);
+// For what may as well lie in the host's memory, not zero-filled: NULL, without a message, when it
+// would take more than half of the memory that is free now (of a share of it, where `sharers` ranks
+// have one GPU), which networks will need, or when the engine works in the host's.
+void *engine_alloc_spare(struct engine *e, size_t bytes, int sharers);
 int engine_upload(struct engine *e, void *to, const void *from, size_t bytes);   // host -> engine
 int engine_download(struct engine *e, void *to, const void *from, size_t bytes); // synchronises
 int engine_synchronize(struct engine *e);
@@ -157,6 +161,9 @@ int network_backward(struct network *n, void *gradients, const struct step_scala
 // to[i] += from[i], i < count: nodes of the micro-batch tree.
 int engine_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int engine_zero(struct engine *e, void *p, size_t bytes);
+// to[i] = from[rows[i]], i < count, of `row_bytes` each; all engine memory, without overlap.
+int engine_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                  size_t row_bytes);
 // Within engine memory.
 int engine_copy(struct engine *e, void *to, const void *from, size_t bytes);
 

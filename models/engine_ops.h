@@ -15,6 +15,7 @@ struct engine_ops {
     const char *(*describe)(const struct engine *e);
     void *(*stream)(struct engine *e); // NULL: it has none
     void *(*alloc)(struct engine *e, size_t bytes);
+    void *(*alloc_spare)(struct engine *e, size_t bytes, int sharers); // NULL: none ever
     void (*free)(struct engine *e, void *p);
     int (*upload)(struct engine *e, void *to, const void *from, size_t bytes);
     int (*download)(struct engine *e, void *to, const void *from, size_t bytes);
@@ -23,6 +24,8 @@ struct engine_ops {
     int (*to_f32)(struct engine *e, float *to, const void *from, size_t count);
     int (*add)(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
     int (*zero)(struct engine *e, void *p, size_t bytes);
+    int (*gather)(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                  size_t row_bytes);
     int (*copy)(struct engine *e, void *to, const void *from, size_t bytes);
     int (*update)(struct engine *e, const struct graph *g, const struct arenas *arenas,
                   const struct optimizer_spec *spec, const struct step_scalars *scalars);

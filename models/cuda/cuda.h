@@ -80,6 +80,8 @@ int cuda_from_f32(struct engine *e, void *to, const float *from, size_t count);
 int cuda_to_f32(struct engine *e, float *to, const void *from, size_t count);
 int cuda_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int cuda_zero(struct engine *e, void *p, size_t bytes);
+int cuda_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                size_t row_bytes);
 int cuda_copy(struct engine *e, void *to, const void *from, size_t bytes);
 int cuda_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                 const struct optimizer_spec *spec, const struct step_scalars *scalars);

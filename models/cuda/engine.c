@@ -119,6 +119,19 @@ static void *cuda_alloc(struct engine *e, size_t bytes)
     return cuda_memory(cuda_engine_of(e), bytes, &p) == RETORT_OK ? p : NULL;
 }
 
+static void *cuda_alloc_spare(struct engine *e, size_t bytes, int sharers)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    void *p = NULL;
+    (void)e;
+    cudaError_t status = cudaMemGetInfo(&free_bytes, &total_bytes);
+    if (status == cudaSuccess && bytes <= free_bytes / 2 / (size_t)sharers)
+        status = cudaMalloc(&p, bytes > 0 ? bytes : 1);
+    if (status != cudaSuccess)
+        (void)cudaGetLastError(); // it has been seen
+    return status == cudaSuccess ? p : NULL;
+}
+
 // cudaFree waits for all that is queued.
 static void cuda_free(struct engine *e, void *p)
 {
@@ -188,6 +201,7 @@ static const struct engine_ops CUDA_OPS = {
     .describe = cuda_describe,
     .stream = cuda_stream,
     .alloc = cuda_alloc,
+    .alloc_spare = cuda_alloc_spare,
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
@@ -196,6 +210,7 @@ static const struct engine_ops CUDA_OPS = {
     .to_f32 = cuda_to_f32,
     .add = cuda_add,
     .zero = cuda_zero,
+    .gather = cuda_gather,
     .copy = cuda_copy,
     .update = cuda_update,
     .all_finite = cuda_all_finite,

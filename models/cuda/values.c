@@ -6,6 +6,7 @@
 #include "models/cuda/cuda.h"
 #include "models/cuda/kernels/add.h"
 #include "models/cuda/kernels/finite.h"
+#include "models/cuda/kernels/gather.h"
 #include "models/cuda/kernels/update.h"
 
 int cuda_from_f32(struct engine *e, void *to, const float *from, size_t count)
@@ -41,6 +42,15 @@ int cuda_copy(struct engine *e, void *to, const void *from, size_t bytes)
     if (bytes > 0)
         TRY_CUDA(
             cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_engine_of(e)->stream));
+fail:
+    return rc;
+}
+
+int cuda_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                size_t row_bytes)
+{
+    int rc = RETORT_OK;
+    TRY_CUDA(gather_launch(to, from, rows, count, row_bytes, cuda_engine_of(e)->stream));
 fail:
     return rc;
 }

@@ -94,6 +94,16 @@ int host_zero(struct engine *e, void *p, size_t bytes)
     return RETORT_OK;
 }
 
+int host_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                size_t row_bytes)
+{
+    (void)e;
+    for (size_t i = 0; i < count; i++)
+        memcpy((char *)to + i * row_bytes, (const char *)from + (size_t)rows[i] * row_bytes,
+               row_bytes);
+    return RETORT_OK;
+}
+
 void *host_network_logits(struct network *n)
 {
     return host_network_of(n)->logits;

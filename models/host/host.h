@@ -101,6 +101,8 @@ int host_from_f32(struct engine *e, void *to, const float *from, size_t count);
 int host_to_f32(struct engine *e, float *to, const void *from, size_t count);
 int host_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
 int host_zero(struct engine *e, void *p, size_t bytes);
+int host_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
+                size_t row_bytes);
 int host_update(struct engine *e, const struct graph *g, const struct arenas *arenas,
                 const struct optimizer_spec *spec, const struct step_scalars *scalars);
 int host_all_finite(struct engine *e, const void *values, size_t count, bool *finite);
@@ -131,15 +133,16 @@ int host_group_backward(struct network_group *g, void *const *gradients,
     .real = host_real, .describe = host_describe, .alloc = host_alloc, .free = host_free,          \
     .upload = host_copy, .download = host_copy, .synchronize = host_synchronize,                   \
     .from_f32 = host_from_f32, .to_f32 = host_to_f32, .add = host_add, .zero = host_zero,          \
-    .copy = host_copy, .update = host_update, .all_finite = host_all_finite,                       \
-    .input_create = host_input_create, .input_destroy = host_input_destroy,                        \
-    .input_memory = host_input_memory, .input_load = host_input_load,                              \
-    .input_load_values = host_input_load_values, .network_logits = host_network_logits,            \
-    .network_loss = host_network_loss, .network_logits_f16 = host_network_logits_f16,              \
-    .network_forward = host_network_forward, .network_backward = host_network_backward,            \
-    .group_create = host_group_create, .group_destroy = host_group_destroy,                        \
-    .group_member = host_group_member, .group_memory = host_group_memory,                          \
-    .group_forward = host_group_forward, .group_backward = host_group_backward
+    .gather = host_gather, .copy = host_copy, .update = host_update,                               \
+    .all_finite = host_all_finite, .input_create = host_input_create,                              \
+    .input_destroy = host_input_destroy, .input_memory = host_input_memory,                        \
+    .input_load = host_input_load, .input_load_values = host_input_load_values,                    \
+    .network_logits = host_network_logits, .network_loss = host_network_loss,                      \
+    .network_logits_f16 = host_network_logits_f16, .network_forward = host_network_forward,        \
+    .network_backward = host_network_backward, .group_create = host_group_create,                  \
+    .group_destroy = host_group_destroy, .group_member = host_group_member,                        \
+    .group_memory = host_group_memory, .group_forward = host_group_forward,                        \
+    .group_backward = host_group_backward
 
 // ---- helpers of host engines
 // A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.
