@@ -1,60 +1,45 @@
 #include "data/shard.h"
 
 #include "base/error.h"
-#include "base/log.h"
 #include "data/shard_exchange.h"
+#include "data/shard_room.h"
 
-enum { READ_ROWS = 32 * DATASET_BLOCK }; // what one read asks for
+enum { READ_BYTES = 32 << 20 }; // what one read asks for, and stages
 
 // An exchange moves in this many pieces: enough that what waits to be sent is small beside a shard,
 // few enough that starting them costs nothing.
 enum { PIECES_AT_LEAST = 32, PIECES_AT_MOST = 256 };
 
-struct rows {
-    uint8_t *pixels; // owned; [capacity, picture_bytes]
-    int64_t capacity;
-    int64_t *place; // owned; [count of the split], see data/shard_exchange.h
-};
-
 struct shard {
     struct comm *comm; // borrowed
     enum dataset_split split;
     int64_t count, first, last; // of the split; this rank's rows of the file
-    size_t picture_bytes;
-    int32_t *labels;        // owned; [count]
-    struct rows rows[2];    // what is trained on, and what the exchange fills
-    int now;                // which of them is trained on
-    bool as_in_file;        // rows[now] holds rows [first, last) in order
+    int32_t *labels;            // owned; [count]
+    struct shard_room room;
+    int64_t *place[2];      // owned; [count of the split], see data/shard_exchange.h
+    int now;                // which buffer is trained on; an exchange fills the other
+    bool as_in_file;        // buffer `now` holds rows [first, last) in order
     bool has_epoch;         // shard_slots works
     struct sampler sampler; // of the epoch
     int64_t epoch;
     struct exchange *exchange;    // owned; NULL when none is under way
     int64_t calls, calls_a_piece; // of shard_progress, for that exchange
-    size_t most_bytes;            // of buffers so far
 };
 
-static int reserve_rows(struct shard *s, int which, int64_t rows)
+static int reserve(struct shard *s, int which, int64_t rows)
 {
-    struct rows *r = &s->rows[which];
-    if (!r->place)
-        r->place = malloc((size_t)(s->count + 1) * sizeof *r->place);
-    if (!r->pixels || r->capacity < rows) {
-        free(r->pixels);
-        r->pixels = malloc((size_t)rows * s->picture_bytes + 1);
-        r->capacity = r->pixels ? rows : 0;
-    }
-    if (r->pixels && r->place)
-        return RETORT_OK;
-    char size[32];
-    format_bytes((double)rows * (double)s->picture_bytes, size, sizeof size);
-    return FAIL(RETORT_MEMORY, "no memory for %lld pictures (%s) on this rank; use more ranks",
-                (long long)rows, size);
+    if (!s->place[which])
+        s->place[which] = malloc((size_t)(s->count + 1) * sizeof *s->place[which]);
+    if (!s->place[which])
+        return FAIL(RETORT_MEMORY, "no memory for the places of %lld pictures",
+                    (long long)s->count);
+    return room_reserve(&s->room, which, rows);
 }
 
 // Where all samples are while every rank holds its rows of the file.
 static void place_as_in_file(struct shard *s)
 {
-    int64_t first, last, *place = s->rows[s->now].place;
+    int64_t first, last, *place = s->place[s->now];
     int me = comm_rank(s->comm), size = comm_size(s->comm);
     for (int r = 0; r < size; r++) {
         shard_rows(s->count, r, size, &first, &last);
@@ -64,42 +49,95 @@ static void place_as_in_file(struct shard *s)
     s->as_in_file = true;
 }
 
+// What one read asks for: whole blocks.
+static int64_t rows_a_read(const struct shard *s)
+{
+    int64_t blocks = READ_BYTES / (int64_t)s->room.picture_bytes / DATASET_BLOCK;
+    return (blocks > 0 ? blocks : 1) * DATASET_BLOCK;
+}
+
+// The rows of the file into the buffer; through a staging buffer where the host may not write it.
 static int read_rows(struct shard *s, const struct dataset *d)
 {
-    int rc = reserve_rows(s, s->now, s->last - s->first);
-    uint8_t *to = s->rows[s->now].pixels;
-    for (int64_t row = s->first; rc == RETORT_OK && row < s->last; row += READ_ROWS) {
-        int64_t count = s->last - row < READ_ROWS ? s->last - row : READ_ROWS;
-        rc = dataset_read(d, s->split, row, count, to, NULL);
-        to += (size_t)count * s->picture_bytes;
+    const struct pixel_memory *m = &s->room.memory;
+    const int64_t most = rows_a_read(s);
+    const size_t bytes = s->room.picture_bytes;
+    uint8_t *staging = NULL;
+    int rc = RETORT_OK;
+    TRY(reserve(s, s->now, s->last - s->first));
+    staging = m->is_host ? NULL : malloc((size_t)most * bytes);
+    TRY_ELSE(m->is_host || staging, RETORT_MEMORY, "no memory to read %lld pictures",
+             (long long)most);
+    uint8_t *to = s->room.rows[s->now].pixels;
+    for (int64_t row = s->first; row < s->last; row += most) {
+        int64_t count = s->last - row < most ? s->last - row : most;
+        TRY(dataset_read(d, s->split, row, count, staging ? staging : to, NULL));
+        if (staging)
+            TRY(m->upload(m->context, to, staging, (size_t)count * bytes));
+        to += (size_t)count * bytes;
     }
-    if (rc == RETORT_OK)
-        place_as_in_file(s);
+    place_as_in_file(s);
+fail:
+    free(staging);
     return rc;
 }
 
-int shard_open(struct shard **out, struct comm *comm, const struct dataset *d,
-               enum dataset_split split)
+static int begin(struct shard *s, struct comm *comm, const struct dataset *d,
+                 enum dataset_split split)
 {
-    int rc;
-    *out = NULL;
-    struct shard *s = calloc(1, sizeof *s);
+    int rc = RETORT_OK;
     TRY_ELSE(s, RETORT_MEMORY, "no memory for a shard");
     s->comm = comm;
     s->split = split;
     s->count = d->count[split];
-    s->picture_bytes = (size_t)d->height * (size_t)d->width * DATASET_CHANNELS;
+    room_init(&s->room, (size_t)d->height * (size_t)d->width * DATASET_CHANNELS);
     shard_rows(s->count, comm_rank(comm), comm_size(comm), &s->first, &s->last);
     s->labels = malloc((size_t)(s->count + 1) * sizeof *s->labels);
     TRY_ELSE(s->labels, RETORT_MEMORY, "no memory for %lld labels", (long long)s->count);
     TRY(dataset_read(d, split, 0, s->count, NULL, s->labels));
-    TRY(read_rows(s, d));
 fail:
-    rc = comm_agree(comm, rc);
-    if (rc == RETORT_OK)
-        *out = s;
-    else
-        shard_close(&s);
+    return rc;
+}
+
+// Nothing moves for this sampler: every rank trains on the rows it read.
+static bool stays(const struct sampler *sampler)
+{
+    return sampler->size == 1 || sampler->shuffle != SHUFFLE_GLOBAL;
+}
+
+// Collective. All ranks hold their pictures at home, or all in the host's memory: an exchange goes
+// one way.
+static void settle(struct shard *s, const struct shard_home *home)
+{
+    int64_t rows = s->last - s->first, sent = 0;
+    int buffers = 1;
+    for (int i = 0; home && i < home->sampler_count; i++)
+        if (!stays(&home->samplers[i])) {
+            int64_t needed = exchange_rows(&home->samplers[i]);
+            rows = needed > rows ? needed : rows;
+            buffers = 2;
+        }
+    if (buffers == 2)
+        sent = exchange_sent_rows(&home->samplers[0], PIECES_AT_LEAST, rows);
+    bool settled = home && room_take(&s->room, &home->memory, buffers, rows, sent);
+    if (comm_any(s->comm, !settled))
+        room_free(&s->room);
+}
+
+int shard_open(struct shard **out, struct comm *comm, const struct dataset *d,
+               enum dataset_split split, const struct shard_home *home)
+{
+    struct shard *s = calloc(1, sizeof *s);
+    int rc = begin(s, comm, d, split);
+    *out = NULL;
+    TRY(comm_agree(comm, rc));
+    CHECK(s); // as agreed
+    settle(s, home);
+    TRY(comm_agree(comm, read_rows(s, d)));
+    *out = s;
+    return RETORT_OK;
+fail:
+    shard_close(&s);
     return rc;
 }
 
@@ -110,17 +148,16 @@ void shard_close(struct shard **p)
     if (!s)
         return;
     (void)exchange_destroy(&s->exchange);
-    for (int i = 0; i < 2; i++) {
-        free(s->rows[i].pixels);
-        free(s->rows[i].place);
-    }
+    room_free(&s->room);
+    for (int i = 0; i < 2; i++)
+        free(s->place[i]);
     free(s->labels);
     free(s);
 }
 
 const uint8_t *shard_pixels(const struct shard *s)
 {
-    return s->rows[s->now].pixels;
+    return s->room.rows[s->now].pixels;
 }
 
 const int32_t *shard_labels(const struct shard *s)
@@ -139,20 +176,19 @@ void shard_range(const struct shard *s, int64_t *first, int64_t *last)
     *last = s->last;
 }
 
-// Before an exchange has been seen, an even share of the samples is what its buffers will take.
 size_t shard_memory(const struct shard *s)
 {
-    size_t count = (size_t)s->count, shard = (size_t)(s->last - s->first);
-    size_t bytes = shard * s->picture_bytes + count * sizeof *s->rows[0].place;
-    if (comm_size(s->comm) > 1 && s->split == SPLIT_TRAIN)
-        bytes *= 2;
-    return (bytes > s->most_bytes ? bytes : s->most_bytes) + count * sizeof *s->labels;
+    const size_t count = (size_t)s->count, shard = (size_t)(s->last - s->first);
+    const size_t buffers = comm_size(s->comm) > 1 && s->split == SPLIT_TRAIN ? 2 : 1;
+    const size_t even = buffers * shard * s->room.picture_bytes, held = room_bytes(&s->room);
+    // In the host's memory an even share is what the second buffer will take.
+    return (s->room.memory.is_host && even > held ? even : held) +
+           count * (sizeof *s->labels + buffers * sizeof *s->place[0]);
 }
 
-// Nothing moves for this sampler: every rank trains on the rows it read.
-static bool stays(const struct sampler *sampler)
+size_t shard_resident(const struct shard *s)
 {
-    return sampler->size == 1 || sampler->shuffle != SHUFFLE_GLOBAL;
+    return s->room.memory.is_host ? 0 : room_bytes(&s->room);
 }
 
 static bool holds(const struct shard *s, const struct sampler *sampler, int64_t epoch)
@@ -164,23 +200,15 @@ static bool holds(const struct shard *s, const struct sampler *sampler, int64_t 
            own->microbatches == sampler->microbatches && own->seed == sampler->seed;
 }
 
-static void note_memory(struct shard *s)
-{
-    size_t bytes = (size_t)(s->rows[0].capacity + s->rows[1].capacity) * s->picture_bytes +
-                   2 * (size_t)s->count * sizeof *s->rows[0].place + exchange_memory(s->exchange);
-    s->most_bytes = bytes > s->most_bytes ? bytes : s->most_bytes;
-}
-
 // Collective. The second buffer is there and the exchange planned on every rank, or on none.
 static int plan_exchange(struct shard *s, const struct sampler *sampler, int64_t epoch,
                          int64_t pieces)
 {
     int rc, next = 1 - s->now;
     CHECK(!s->exchange);
-    TRY(reserve_rows(s, next, exchange_rows(sampler)));
-    struct exchange_buffers buffers = {s->rows[s->now].pixels, s->rows[s->now].place,
-                                       s->rows[next].pixels, s->rows[next].place};
-    TRY(exchange_create(&s->exchange, s->comm, sampler, epoch, pieces, s->picture_bytes, &buffers));
+    TRY(reserve(s, next, exchange_rows(sampler)));
+    struct exchange_buffers buffers = {&s->room, s->now, s->place[s->now], s->place[next]};
+    TRY(exchange_create(&s->exchange, s->comm, sampler, epoch, pieces, &buffers));
 fail:
     rc = comm_agree(s->comm, rc);
     if (rc != RETORT_OK)
@@ -193,7 +221,6 @@ static int finish_exchange(struct shard *s)
     int rc;
     while (!exchange_is_done(s->exchange))
         TRY(exchange_step(s->exchange));
-    note_memory(s);
     TRY(exchange_destroy(&s->exchange));
     s->now = 1 - s->now;
     s->as_in_file = false;
@@ -266,7 +293,7 @@ int shard_slots(const struct shard *s, int64_t first, int64_t last, int64_t *sam
     CHECK(s->has_epoch);
     for (int64_t p = first; p < last; p++) {
         int64_t sample = sampler_sample(&s->sampler, s->epoch, p);
-        int64_t place = s->rows[s->now].place[sample];
+        int64_t place = s->place[s->now][sample];
         CHECK(place >= 0);
         sample_id[p - first] = sample;
         slot[p - first] = place;

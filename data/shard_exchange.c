@@ -1,5 +1,6 @@
 #include "data/shard_exchange.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -9,16 +10,14 @@ struct exchange {
     struct comm *comm; // borrowed
     struct sampler sampler;
     int64_t epoch;
-    size_t picture_bytes;
     struct exchange_buffers buffers;
     struct permutation order;
     int32_t *owner;                                      // owned; [batch], of a whole step
     int32_t *owner_last;                                 // owned; [batch], of the last step
     int64_t pieces, next_piece;                          // next_piece: not started yet
-    int64_t landed;                                      // rows of next_pixels that are spoken for
+    int64_t landed;                                      // rows to come that are spoken for
     int64_t *samples;                                    // owned; of the piece
-    uint8_t *send;                                       // owned; pixels of the piece that leave
-    size_t send_rows;                                    // room there
+    int64_t *leaving;                                    // owned; slots of those that are sent
     size_t *send_count, *send_at, *recv_count, *recv_at; // owned, one block; [size], bytes
     int64_t *cursor;                                     // owned; [2 * size], rows
     struct comm_request *request;                        // in flight, or NULL
@@ -38,6 +37,14 @@ int64_t exchange_rows(const struct sampler *s)
     int64_t rows = (last - first) * (steps - 1);
     sampler_share(s, steps - 1, s->rank, &first, &last);
     return rows + last - first;
+}
+
+int64_t exchange_sent_rows(const struct sampler *s, int64_t pieces, int64_t rows)
+{
+    int64_t piece = (s->count + pieces - 1) / pieces;
+    double mean = (double)piece * (double)rows / (double)s->count;
+    int64_t most = (int64_t)(mean + 8.0 * sqrt(mean)) + 8;
+    return most < piece ? most : piece;
 }
 
 // Which rank trains on each position of a step.
@@ -63,9 +70,10 @@ static int allocate(struct exchange *x)
     x->owner = malloc(batch * sizeof *x->owner);
     x->owner_last = malloc(batch * sizeof *x->owner_last);
     x->samples = malloc((size_t)piece_first(x, 1) * sizeof *x->samples);
+    x->leaving = malloc((size_t)piece_first(x, 1) * sizeof *x->leaving);
     x->send_count = malloc(4 * size * sizeof *x->send_count);
     x->cursor = malloc(2 * size * sizeof *x->cursor);
-    if (!x->owner || !x->owner_last || !x->samples || !x->send_count || !x->cursor)
+    if (!x->owner || !x->owner_last || !x->samples || !x->leaving || !x->send_count || !x->cursor)
         return FAIL(RETORT_MEMORY, "no memory to plan the exchange of %lld samples",
                     (long long)x->sampler.count);
     x->send_at = x->send_count + size;
@@ -75,8 +83,7 @@ static int allocate(struct exchange *x)
 }
 
 int exchange_create(struct exchange **out, struct comm *comm, const struct sampler *sampler,
-                    int64_t epoch, int64_t pieces, size_t picture_bytes,
-                    const struct exchange_buffers *buffers)
+                    int64_t epoch, int64_t pieces, const struct exchange_buffers *buffers)
 {
     *out = NULL;
     CHECK(sampler->shuffle == SHUFFLE_GLOBAL && sampler->count > 0 && pieces > 0);
@@ -86,7 +93,6 @@ int exchange_create(struct exchange **out, struct comm *comm, const struct sampl
     x->comm = comm;
     x->sampler = *sampler;
     x->epoch = epoch;
-    x->picture_bytes = picture_bytes;
     x->buffers = *buffers;
     x->pieces = pieces < sampler->count ? pieces : sampler->count;
     permutation_init(&x->order, sampler->seed, RANDOM_SHUFFLE, (uint32_t)epoch,
@@ -113,11 +119,14 @@ int exchange_destroy(struct exchange **p)
     *p = NULL;
     if (!x)
         return RETORT_OK;
+    const bool queued = x->request && !x->buffers.room->memory.is_host;
     int rc = wait_for_piece(x);
+    if (rc == RETORT_OK && queued)
+        rc = comm_wait(x->comm); // its memory may be freed now
     free(x->owner);
     free(x->owner_last);
     free(x->samples);
-    free(x->send);
+    free(x->leaving);
     free(x->send_count);
     free(x->cursor);
     free(x);
@@ -157,53 +166,58 @@ static size_t lay_out(const size_t *count, size_t *at, int64_t *cursor, int size
     return rows;
 }
 
-// Copies what leaves into the send buffer, and notes in the table to come where all will be.
-static void gather_piece(struct exchange *x, int64_t first, int64_t last)
+// Notes which slots leave, in the order of the send buffer, and in the table to come where all will
+// be.
+static void place_piece(struct exchange *x, int64_t first, int64_t last)
 {
     int me = x->sampler.rank;
-    size_t bytes = x->picture_bytes;
     int64_t *send_cursor = x->cursor, *recv_cursor = x->cursor + x->sampler.size;
     for (int64_t p = first; p < last; p++) {
         int64_t sample = x->samples[p - first], place = x->buffers.place[sample];
         int from = holder_of(x, sample), to = owner_of(x, p);
         if (from == me)
-            memcpy(x->send + (size_t)send_cursor[to]++ * bytes,
-                   x->buffers.pixels + (size_t)place * bytes, bytes);
+            x->leaving[send_cursor[to]++] = place;
         x->buffers.next_place[sample] =
             to == me ? x->landed + recv_cursor[from]++ : place_at_rank(to);
     }
 }
 
-static int reserve_send(struct exchange *x, size_t rows)
+// Copies what leaves into the send buffer.
+static int gather_piece(const struct exchange *x, int64_t rows)
 {
-    if (rows <= x->send_rows)
-        return RETORT_OK;
-    free(x->send);
-    x->send = malloc(rows * x->picture_bytes);
-    x->send_rows = x->send ? rows : 0;
-    return x->send ? RETORT_OK
-                   : FAIL(RETORT_MEMORY, "no memory to send %zu pictures to other ranks", rows);
+    struct shard_room *room = x->buffers.room;
+    const struct pixel_memory *m = &room->memory;
+    int rc = RETORT_OK;
+    TRY(room_reserve_send(room, rows));
+    TRY(m->upload(m->context, room->leaving, x->leaving, (size_t)rows * sizeof *x->leaving));
+    TRY(m->gather(m->context, room->send, room->rows[x->buffers.now].pixels, room->leaving, rows,
+                  room->picture_bytes));
+fail:
+    return rc;
 }
 
 static int start_piece(struct exchange *x)
 {
-    int size = x->sampler.size;
+    const struct shard_room *room = x->buffers.room;
+    int size = x->sampler.size, rc = RETORT_OK;
     int64_t first = piece_first(x, x->next_piece);
     int64_t last = piece_first(x, x->next_piece + 1);
     count_piece(x, first, last);
     size_t sent = lay_out(x->send_count, x->send_at, x->cursor, size);
     size_t received = lay_out(x->recv_count, x->recv_at, x->cursor + size, size);
-    int rc = reserve_send(x, sent);
-    if (rc != RETORT_OK)
-        return rc;
-    gather_piece(x, first, last);
+    place_piece(x, first, last);
+    TRY(gather_piece(x, (int64_t)sent));
     for (int i = 0; i < 4 * size; i++)
-        x->send_count[i] *= x->picture_bytes; // the four arrays are one block
-    uint8_t *landing = x->buffers.next_pixels + (size_t)x->landed * x->picture_bytes;
+        x->send_count[i] *= room->picture_bytes; // the four arrays are one block
+    uint8_t *landing =
+        room->rows[1 - x->buffers.now].pixels + (size_t)x->landed * room->picture_bytes;
     x->landed += (int64_t)received;
     x->next_piece++;
-    return comm_exchange_start(x->comm, &x->request, x->send, x->send_count, x->send_at, landing,
-                               x->recv_count, x->recv_at);
+    rc = (room->memory.is_host ? comm_exchange_start : comm_engine_exchange_start)(
+        x->comm, &x->request, room->send, x->send_count, x->send_at, landing, x->recv_count,
+        x->recv_at);
+fail:
+    return rc;
 }
 
 int exchange_step(struct exchange *x)
@@ -223,11 +237,6 @@ int exchange_poll(struct exchange *x)
 bool exchange_is_done(const struct exchange *x)
 {
     return x->next_piece == x->pieces && !x->request;
-}
-
-size_t exchange_memory(const struct exchange *x)
-{
-    return x->send_rows * x->picture_bytes;
 }
 
 bool exchange_is_for(const struct exchange *x, const struct sampler *s, int64_t epoch)

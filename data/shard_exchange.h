@@ -8,6 +8,7 @@
 
 #include "comm/comm.h"
 #include "data/sampler.h"
+#include "data/shard_room.h"
 
 // >= 0: the slot in this rank's pixels; < 0: -1 - rank that holds the sample.
 static inline int64_t place_at_rank(int rank)
@@ -19,26 +20,27 @@ struct exchange; // opaque
 
 // What an exchange reads and writes; all borrowed, and left alone by others until it is destroyed.
 struct exchange_buffers {
-    const uint8_t *pixels; // [held now, picture_bytes]
-    const int64_t *place;  // [count of the split]
-    uint8_t *next_pixels;  // [exchange_rows, picture_bytes]
-    int64_t *next_place;   // [count of the split]
+    struct shard_room *room; // buffer `now` is read, the other one holds exchange_rows pictures
+    int now;
+    const int64_t *place; // [count of the split]
+    int64_t *next_place;  // [count of the split]
 };
 
 // Rows of an epoch that fall to the sampler's rank.
 int64_t exchange_rows(const struct sampler *sampler);
+// How many pictures of a piece a rank sends at the most, itself included, if it holds `rows` of
+// them: samples come in a random order, and this is eight standard deviations off.
+int64_t exchange_sent_rows(const struct sampler *sampler, int64_t pieces, int64_t rows);
 // Not collective; nothing moves yet. `pieces` is cut to the number of samples.
 int exchange_create(struct exchange **out, struct comm *comm, const struct sampler *sampler,
-                    int64_t epoch, int64_t pieces, size_t picture_bytes,
-                    const struct exchange_buffers *buffers);
+                    int64_t epoch, int64_t pieces, const struct exchange_buffers *buffers);
 // Waits for what is in flight, which every rank has started; takes NULL.
 int exchange_destroy(struct exchange **p);
 
-// Collective. Waits for the piece in flight and starts the next one, if there is one.
+// Collective. Waits for the piece in flight (in memory that is not the host's, lets what is queued
+// from now on come after it) and starts the next one, if there is one.
 int exchange_step(struct exchange *x);
 // Lets the piece in flight make progress, without waiting.
 int exchange_poll(struct exchange *x);
 bool exchange_is_done(const struct exchange *x);
-// Bytes that are held to be sent, so far.
-size_t exchange_memory(const struct exchange *x);
 bool exchange_is_for(const struct exchange *x, const struct sampler *sampler, int64_t epoch);

@@ -40,18 +40,23 @@ static double network_bytes(const struct trainer *t)
 
 void cost_say_memory(const struct trainer *t)
 {
-    char data[32], net[32], arenas[32], logits[32], disk[32];
+    char data[32], resident[32], on_gpu[64] = "", net[32], arenas[32], logits[32], disk[32];
     const struct rank *rank = t->rank;
     int64_t kept = rank->recipe.run.keep_checkpoints + 1;
     format_bytes((double)(shard_memory(rank->train) + shard_memory(rank->val)), data, sizeof data);
+    format_bytes((double)(shard_resident(rank->train) + shard_resident(rank->val)), resident,
+                 sizeof resident);
+    if (engine_stream(rank->engine))
+        (void)snprintf(on_gpu, sizeof on_gpu, " (%s of it on the GPU)", resident);
     format_bytes(network_bytes(t), net, sizeof net);
     format_bytes(arena_bytes(t), arenas, sizeof arenas);
     format_bytes(t->views ? (double)views_memory(t->views) : 0, logits, sizeof logits);
     format_bytes(checkpoint_bytes(t) * (double)kept, disk, sizeof disk);
     log_info(
-        "%s: %s, %zu parameters; memory a rank: pictures %s, network %s, weights and moments "
+        "%s: %s, %zu parameters; memory a rank: pictures %s%s, network %s, weights and moments "
         "%s, teacher's logits %s; disk: checkpoints %s",
-        stage_name(t->stage), t->graph->arch, t->graph->trainable, data, net, arenas, logits, disk);
+        stage_name(t->stage), t->graph->arch, t->graph->trainable, data, on_gpu, net, arenas,
+        logits, disk);
 }
 
 bool cost_say_time(const struct trainer *t, double samples, double seconds)

@@ -5,6 +5,7 @@
 #include "worker/evaluate.h"
 #include "worker/kept_logits.h"
 #include "worker/network_file.h"
+#include "worker/pictures.h"
 #include "worker/plan.h"
 
 static const double TIMEOUT_S = 120; // of a wait between GPUs
@@ -51,7 +52,7 @@ static int open_rank(struct rank *r, struct network_file *file, const struct eva
     TRY_IN_TURN(r, network_file_read(file, q->checkpoint, &r->dataset));
     TRY_IN_TURN(r, open_engine(r, q, file->precision));
     TRY(rank_agree(r, device_connect(&r->gpus, r->comm, r->engine, q->device, TIMEOUT_S)));
-    TRY(rank_agree(r, shard_open(&r->val, r->comm, &r->dataset, q->split)));
+    TRY(rank_agree(r, pictures_open(&r->val, r, q->split, false)));
     file->plan = plan_of_state(file->checkpoint.state, r->engine);
     TRY(plan_complete(&file->plan, r, file->graph, DATASET_BLOCK));
 fail:

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/logits.h"
+#include "worker/pictures.h"
 
 static volatile sig_atomic_t stop_signalled;
 
@@ -124,8 +125,8 @@ static int open_data(struct rank *r)
     int rc = RETORT_OK;
     watchdog_phase(r->watchdog, "reading data");
     TRY(rank_open_dataset(r, r->recipe.data.path));
-    TRY(rank_agree(r, shard_open(&r->train, r->comm, &r->dataset, SPLIT_TRAIN)));
-    TRY(rank_agree(r, shard_open(&r->val, r->comm, &r->dataset, SPLIT_VAL)));
+    TRY(rank_agree(r, pictures_open(&r->train, r, SPLIT_TRAIN, true)));
+    TRY(rank_agree(r, pictures_open(&r->val, r, SPLIT_VAL, false)));
 fail:
     return rc;
 }

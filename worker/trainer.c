@@ -31,18 +31,23 @@ void stage_view(const struct recipe *r, enum stage stage, int64_t epoch, enum ra
     }
 }
 
-static void describe_sampler(struct trainer *t)
+struct sampler stage_sampler(const struct rank *rank, enum stage stage)
 {
-    const struct recipe *r = &t->rank->recipe;
-    t->sampler = (struct sampler){
-        .count = t->rank->dataset.count[SPLIT_TRAIN],
-        .batch = t->recipe->batch,
+    const struct recipe *r = &rank->recipe;
+    return (struct sampler){
+        .count = rank->dataset.count[SPLIT_TRAIN],
+        .batch = recipe_network(r, stage)->batch,
         .microbatches = r->run.microbatches,
-        .rank = comm_rank(t->rank->comm),
-        .size = comm_size(t->rank->comm),
+        .rank = comm_rank(rank->comm),
+        .size = comm_size(rank->comm),
         .shuffle = r->data.shuffle,
         .seed = (uint64_t)r->run.seed,
     };
+}
+
+static void describe_sampler(struct trainer *t)
+{
+    t->sampler = stage_sampler(t->rank, t->stage);
     bool distils = t->stage == STAGE_STUDENT && t->views;
     t->loss = (struct loss_spec){
         .kind = distils ? t->recipe->distill.kind : DISTILL_NONE,

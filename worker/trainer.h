@@ -52,6 +52,8 @@ int trainer_step(struct trainer *t, int64_t epoch, int64_t step);
 int stage_folder(char *out, const struct rank *rank, enum stage stage);
 // The recipe's network for the data set at hand. Not collective.
 int trainer_graph(struct graph **out, const struct rank *rank, const struct network_recipe *recipe);
+// Which samples make up the steps of a stage.
+struct sampler stage_sampler(const struct rank *rank, enum stage stage);
 // The augmentation of a stage's epoch: domain and view.
 void stage_view(const struct recipe *r, enum stage stage, int64_t epoch, enum random_domain *domain,
                 uint32_t *view);

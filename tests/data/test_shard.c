@@ -1,4 +1,5 @@
-// Shards under MPI: after every exchange the pixels at a slot are those of the file's row.
+// Shards under MPI: after every exchange the pixels at a slot are those of the file's row, whatever
+// memory they lie in.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,14 +15,51 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "data/shard.h"
+#include "tests/data/pixels.h"
 
 enum { SIDE = 5, PICTURE = SIDE * SIDE * 3, CLASSES = 7, TRAIN = 1009, VAL = 300 };
 
 static struct {
-    struct comm *comm;
+    struct test_pixels pixels;
+    struct comm *comm; // of pixels
     struct dataset dataset;
     char path[PATH_CAPACITY];
+    bool at_home;       // shards are asked to lie in the memory of `pixels`
+    int taken, refused; // allocations there now; which one fails, from 1; 0: none
 } test;
+
+// ---- memory that counts, and that may have no room
+
+static void *counted_alloc(void *context, size_t bytes)
+{
+    const struct pixel_memory *m = context;
+    if (test.taken + 1 == test.refused)
+        return NULL;
+    test.taken++;
+    return m->alloc(m->context, bytes);
+}
+
+static void counted_free(void *context, void *p)
+{
+    const struct pixel_memory *m = context;
+    test.taken -= p != NULL;
+    m->free(m->context, p);
+}
+
+static int counted_upload(void *context, void *to, const void *from, size_t bytes)
+{
+    const struct pixel_memory *m = context;
+    return m->upload(m->context, to, from, bytes);
+}
+
+static int counted_gather(void *context, void *to, const void *from, const int64_t *rows,
+                          int64_t count, size_t row_bytes)
+{
+    const struct pixel_memory *m = context;
+    return m->gather(m->context, to, from, rows, count, row_bytes);
+}
+
+// ---- the data set
 
 // What the file holds: a picture is a function of split and row.
 static void draw_picture(enum dataset_split split, int64_t row, uint8_t *out)
@@ -80,9 +118,7 @@ static int open_test(void **state)
 {
     (void)state;
     char folder[] = "/tmp/retort-shard-XXXXXX";
-    int rc = comm_mpi_create(&test.comm);
-    if (rc != RETORT_OK)
-        return rc;
+    int rc = RETORT_OK;
     if (comm_rank(test.comm) == 0) {
         rc = mkdtemp(folder) ? path_join(test.path, folder, "data.h5") : RETORT_FAILED;
         if (rc == RETORT_OK)
@@ -104,7 +140,6 @@ static int close_test(void **state)
         *strrchr(test.path, '/') = '\0';
         rmdir(test.path);
     }
-    comm_destroy(&test.comm);
     return 0;
 }
 
@@ -119,19 +154,40 @@ static struct sampler make_sampler(int64_t batch, int64_t microbatches, int64_t 
                             .seed = 99};
 }
 
-static struct shard *open_shard(enum dataset_split split)
+static struct shard *open_shard_for(enum dataset_split split, const struct sampler *samplers,
+                                    int count)
 {
     struct shard *s = NULL;
-    assert_int_equal(shard_open(&s, test.comm, &test.dataset, split), RETORT_OK);
+    const struct shard_home home = {.memory = {.context = &test.pixels.memory,
+                                               .alloc = counted_alloc,
+                                               .free = counted_free,
+                                               .upload = counted_upload,
+                                               .gather = counted_gather},
+                                    .samplers = samplers,
+                                    .sampler_count = count};
+    assert_int_equal(shard_open(&s, test.comm, &test.dataset, split, test.at_home ? &home : NULL),
+                     RETORT_OK);
     return s;
+}
+
+// A shard for all samplers of these tests.
+static struct shard *open_shard(enum dataset_split split)
+{
+    const struct sampler samplers[] = {
+        make_sampler(47, 5, SHUFFLE_GLOBAL), make_sampler(TRAIN + 10, 4, SHUFFLE_GLOBAL),
+        make_sampler(16, 4, SHUFFLE_GLOBAL), make_sampler(50, 4, SHUFFLE_GLOBAL),
+        make_sampler(33, 4, SHUFFLE_GLOBAL)};
+    const int count = sizeof samplers / sizeof *samplers;
+    return open_shard_for(split, samplers, split == SPLIT_TRAIN ? count : 0);
 }
 
 static void check_picture(const struct shard *s, enum dataset_split split, int64_t sample,
                           int64_t slot)
 {
-    uint8_t expected[PICTURE];
+    uint8_t expected[PICTURE], found[PICTURE];
     draw_picture(split, sample, expected);
-    assert_memory_equal(shard_pixels(s) + (size_t)slot * PICTURE, expected, PICTURE);
+    test.pixels.get(found, shard_pixels(s) + (size_t)slot * PICTURE, PICTURE);
+    assert_memory_equal(found, expected, PICTURE);
 }
 
 // Walks a step as the trainer does; seen[sample] counts this rank's visits.
@@ -285,8 +341,8 @@ static void test_shuffle_shard(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    struct shard *s = open_shard(SPLIT_TRAIN);
     struct sampler sampler = make_sampler(64, 12, SHUFFLE_GLOBAL);
+    struct shard *s = open_shard_for(SPLIT_TRAIN, &sampler, 1);
     int size = comm_size(test.comm);
     size_t tables = TRAIN * (sizeof(int32_t) + (size_t)(size > 1 ? 2 : 1) * sizeof(int64_t));
     size_t share = (size_t)((TRAIN + size - 1) / size + DATASET_BLOCK);
@@ -298,11 +354,59 @@ static void test_memory(void **state)
     else
         assert_in_range(buffers, 2 * (TRAIN / (size_t)size - DATASET_BLOCK) * PICTURE,
                         (2 * share + TRAIN / 32 + 1) * PICTURE);
+    assert_int_equal(shard_resident(s), test.at_home ? buffers : 0);
     shard_close(&s);
+}
+
+// At home all is taken when the shard is opened, and stays where it is.
+static void test_addresses_hold(void **state)
+{
+    (void)state;
+    if (!test.at_home)
+        return; // the host's memory is taken as needed
+    struct sampler sampler = make_sampler(50, 4, SHUFFLE_GLOBAL);
+    struct shard *s = open_shard(SPLIT_TRAIN);
+    const bool moves = comm_size(test.comm) > 1;
+    const uint8_t *at[2];
+    assert_int_equal(test.taken, moves ? 3 : 1); // both buffers, pictures to send, their slots
+    for (int64_t epoch = 0; epoch < 6; epoch++) {
+        run_epoch(s, &sampler, epoch, epoch + 1, 1000);
+        if (epoch >= 2)
+            assert_ptr_equal(shard_pixels(s), at[epoch % 2]);
+        at[epoch % 2] = shard_pixels(s);
+        assert_int_equal(test.taken, moves ? 3 : 1);
+    }
+    assert_true((at[0] == at[1]) == !moves);
+    shard_close(&s);
+    assert_int_equal(test.taken, 0);
+}
+
+// When one rank has no room, for the buffers or for what is sent, all stay in the host's memory.
+static void test_no_room_on_one_rank(void **state)
+{
+    (void)state;
+    if (!test.at_home)
+        return;
+    struct sampler sampler = make_sampler(50, 4, SHUFFLE_GLOBAL);
+    void (*get)(void *, const void *, size_t) = test.pixels.get;
+    const int last = comm_size(test.comm) - 1;
+    for (int nth = 1; nth <= (last > 0 ? 3 : 1); nth++) {
+        test.refused = comm_rank(test.comm) == last ? nth : 0;
+        struct shard *s = open_shard(SPLIT_TRAIN);
+        assert_int_equal(shard_resident(s), 0);
+        assert_int_equal(test.taken, 0); // what was taken was given back
+        test.pixels.get = test_pixels_copy;
+        run_epoch(s, &sampler, 0, 1, 1000);
+        run_epoch(s, &sampler, 1, -1, 0);
+        shard_close(&s);
+        test.pixels.get = get;
+    }
+    test.refused = 0;
 }
 
 int main(void)
 {
+    int failed = 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_file_layout),
         cmocka_unit_test(test_epochs_without_prefetch),
@@ -312,6 +416,18 @@ int main(void)
         cmocka_unit_test(test_restore_gives_the_rows_of_the_file),
         cmocka_unit_test(test_shuffle_shard),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_addresses_hold),
+        cmocka_unit_test(test_no_room_on_one_rank),
     };
-    return cmocka_run_group_tests(tests, open_test, close_test);
+    if (!test_pixels_open(&test.pixels))
+        return 77; // no GPU: skipped
+    test.comm = test.pixels.comm;
+    if (test.pixels.host_too)
+        failed += cmocka_run_group_tests_name("in the host's memory", tests, open_test, close_test);
+    test.at_home = true;
+    failed += cmocka_run_group_tests_name("at home", tests, open_test, close_test);
+    if (failed)
+        comm_abort(test.comm, RETORT_FAILED); // the others may wait for this rank
+    test_pixels_close(&test.pixels);
+    return 0;
 }

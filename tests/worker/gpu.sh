@@ -19,6 +19,8 @@ sed -i 's#path: .*#path: small.h5}#; s#conv12/4#conv4/4#; s/epochs: 3/epochs: 2/
 # streams run ahead and behind of each other.
 expect 0 run on1 1
 grep -q '1 rank on .* (.*f32); ' "$work/output" || fail "not in f32"
+grep -q 'pictures [^(]*([1-9][^)]* of it on the GPU)' "$work/output" ||
+    fail "the pictures are not on the GPU"
 $soft && as='env SOFTGPU_POLICY=random:1'
 expect 0 run on2 2
 as=''
@@ -35,6 +37,15 @@ if $soft; then
     [ "$(grep -c 'ranks 0 and 1 share a GPU: sums between ranks go through host memory' \
         "$work/output")" = 1 ] || fail "that a GPU is shared was not said once"
     same_bits on1 shared teacher
+
+    # Without room for the training pictures (the third piece of memory that a rank asks for).
+    as='env SOFTGPU_INJECT=cudaMalloc:3:2'
+    expect 0 run roomless 2 --stages teacher
+    as=''
+    [ "$(grep -c "no room to spare for the pictures of train (.*: they stay .* on all ranks" \
+        "$work/output")" = 1 ] || fail "that pictures stay on the host was not said once"
+    ! grep -q 'room to spare for the pictures of val' "$work/output" || fail "val has no room"
+    same_bits on1 roomless teacher
 fi
 
 # Killed in training and in the logit pass, it goes on, once on another number of GPUs.
