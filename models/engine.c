@@ -12,9 +12,8 @@
 #define DEVICES "cuda, reference"
 #endif
 
-int engine_open(struct engine **out, const struct engine_options *options)
+static int open_device(struct engine **out, const struct engine_options *options)
 {
-    *out = NULL;
     if (strcmp(options->device, "reference") == 0)
         return reference_open(out, options);
 #ifdef RETORT_HAVE_CPU_ENGINE
@@ -24,6 +23,15 @@ int engine_open(struct engine **out, const struct engine_options *options)
     if (plugin_is(options->device))
         return plugin_open(out, options);
     return FAIL(RETORT_USAGE, "this build has no device \"%s\"; it has " DEVICES, options->device);
+}
+
+int engine_open(struct engine **out, const struct engine_options *options)
+{
+    *out = NULL;
+    int rc = open_device(out, options);
+    if (rc == RETORT_OK)
+        (*out)->deterministic = options->deterministic;
+    return rc;
 }
 
 void engine_close(struct engine **p)
@@ -47,6 +55,11 @@ const char *engine_name(const struct engine *e)
 const char *engine_describe(const struct engine *e)
 {
     return e->ops->describe(e);
+}
+
+bool engine_is_deterministic(const struct engine *e)
+{
+    return e->deterministic;
 }
 
 void *engine_stream(struct engine *e)

@@ -48,6 +48,7 @@ enum real_type engine_real(const struct engine *e);
 const char *engine_name(const struct engine *e);
 // "AMD EPYC (2 threads, oneDNN 2.6.3, avx512_core)": stored with results. Borrowed.
 const char *engine_describe(const struct engine *e);
+bool engine_is_deterministic(const struct engine *e); // as it was opened
 // The engine's queue where it is a CUDA stream (cudaStream_t): others may queue work on it; else
 // NULL. Borrowed.
 void *engine_stream(struct engine *e);

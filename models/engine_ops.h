@@ -80,6 +80,7 @@ struct engine_ops {
 // The base each engine's own structs begin with. `*_destroy` and `close` free the whole object.
 struct engine {
     const struct engine_ops *ops;
+    bool deterministic; // as it was opened
 };
 struct input {
     const struct engine_ops *ops;

@@ -35,7 +35,7 @@ static int build_new(struct network **out, char **plan, struct engine *e, const 
 {
     char cached[PATH_CAPACITY];
     int rc = RETORT_USAGE;
-    plan_cache_path(cached, engine_describe(e), g, max_batch);
+    plan_cache_path(cached, e, g, max_batch);
     *plan = plan_cache_read(cached);
     if (*plan)
         rc = build_network(out, e, g, max_batch, *plan);

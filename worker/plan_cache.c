@@ -16,7 +16,7 @@ enum {
     HEAD_CAPACITY = 128
 };
 
-void plan_cache_path(char out[PATH_CAPACITY], const char *engine, const struct graph *g,
+void plan_cache_path(char out[PATH_CAPACITY], const struct engine *e, const struct graph *g,
                      int max_batch)
 {
     char key[512], name[64];
@@ -27,8 +27,9 @@ void plan_cache_path(char out[PATH_CAPACITY], const char *engine, const struct g
     out[0] = '\0';
     if (!folder || !folder[0])
         return;
-    (void)snprintf(key, sizeof key, "%s|%d|%s|%s|%dx%d|%d|%zu|%d", RETORT_VERSION, (int)KERNELS,
-                   engine, g->arch, in->height, in->width, g->classes, g->total, max_batch);
+    (void)snprintf(key, sizeof key, "%s|%d|%s|%d|%s|%dx%d|%d|%zu|%d", RETORT_VERSION, (int)KERNELS,
+                   engine_describe(e), engine_is_deterministic(e), g->arch, in->height, in->width,
+                   g->classes, g->total, max_batch);
     (void)snprintf(name, sizeof name, "/retort/plans/%016llx.txt",
                    (unsigned long long)XXH3_64bits(key, strlen(key)));
     int used = snprintf(out, PATH_CAPACITY, "%s%s%s", folder, own ? "" : "/.cache", name);

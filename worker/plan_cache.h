@@ -4,13 +4,14 @@
 //
 // A file holds "retort <version> plan <XXH3 of the text>\n" and the text. Its name is a hash of all
 // that a plan depends on: this program's version, the engine with its processor, threads and
-// libraries, the network and its largest batch.
+// libraries, whether it may take algorithms whose bits differ from run to run, the network and its
+// largest batch.
 
 #include "base/file.h"
 #include "models/engine.h"
 
-// The cache's file for `g` on the engine that describes itself so; "" when there is no home.
-void plan_cache_path(char out[PATH_CAPACITY], const char *engine, const struct graph *g,
+// The cache's file for `g` on the engine; "" when there is no home.
+void plan_cache_path(char out[PATH_CAPACITY], const struct engine *e, const struct graph *g,
                      int max_batch);
 // The plan in the file, the caller's to free; NULL when there is none. One that is damaged is worth
 // a warning.
