@@ -16,12 +16,16 @@ static const char *text_of(const json_t *object, const char *key)
 
 static void say_gpu(const json_t *gpu)
 {
-    char memory[32];
+    char memory[32], left[32] = "";
     const char *why = text_of(gpu, "why"), *pci = text_of(gpu, "pci"), *near = text_of(gpu, "near");
+    const json_int_t free_bytes = json_integer_value(json_object_get(gpu, "free_bytes"));
     format_bytes((double)json_integer_value(json_object_get(gpu, "memory_bytes")), memory,
                  sizeof memory);
-    log_info("gpu        %s, %s, compute capability %d.%d%s%s%s%s%s%s", text_of(gpu, "name"),
-             memory, (int)json_integer_value(json_object_get(gpu, "major")),
+    if (free_bytes > 0)
+        format_bytes((double)free_bytes, left, sizeof left);
+    log_info("gpu        %s, %s%s%s%s, compute capability %d.%d%s%s%s%s%s%s", text_of(gpu, "name"),
+             memory, left[0] ? " (" : "", left, left[0] ? " free)" : "",
+             (int)json_integer_value(json_object_get(gpu, "major")),
              (int)json_integer_value(json_object_get(gpu, "minor")), pci[0] ? ", PCI " : "", pci,
              near[0] ? ", near cores " : "", near, why[0] ? "; cannot be used: " : "", why);
 }

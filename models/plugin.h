@@ -12,15 +12,16 @@
 int retort_engine_open(struct engine **out, const struct engine_options *options);
 #define ENGINE_PLUGIN_OPEN "retort_engine_open"
 
-// What the plug-in sees of this machine's GPUs, without starting work on any.
+// What the plug-in sees of this machine's GPUs. It looks how much of their memory is free, and
+// leaves nothing of its own there: to be asked before an engine is opened.
 enum { REPORTED_GPUS = 64, REPORT_TEXT = 256, PLUGIN_WHY = 1024 };
 struct gpu_report {
     char name[REPORT_TEXT];
-    int major, minor; // compute capability
-    size_t memory_bytes;
-    char pci[REPORT_TEXT];  // "0000:3b:00.0"
-    char near[REPORT_TEXT]; // the cores near it: "0-31,64-95"; "" when nobody knows
-    char why[REPORT_TEXT];  // it cannot be used; "": it can
+    int major, minor;                // compute capability
+    size_t memory_bytes, free_bytes; // free: 0 where nobody looked
+    char pci[REPORT_TEXT];           // "0000:3b:00.0"
+    char near[REPORT_TEXT];          // the cores near it: "0-31,64-95"; "" when nobody knows
+    char why[REPORT_TEXT];           // it cannot be used; "": it can
 };
 struct plugin_report {
     char libraries[REPORT_TEXT]; // "CUDA 13.0, cuDNN 9.19.0, NCCL 2.28.9"

@@ -7,6 +7,8 @@
 #include "models/cuda/cuda.h"
 
 enum { CAPABILITY_LOWEST = 8 }; // what kernels are compiled for
+// Less than this has no room for cuDNN and a small network.
+static const size_t FREE_LEAST_BYTES = (size_t)256 << 20;
 
 // ---- what there is
 
@@ -45,6 +47,22 @@ static int count_gpus(char why[REPORT_TEXT])
     return 0;
 }
 
+// Free memory is told to those only who have a context there: makes the device the current one.
+static void report_memory(struct gpu_report *out, int device)
+{
+    size_t total = 0;
+    cudaError_t status = cudaSetDevice(device);
+    if (status == cudaSuccess)
+        status = cudaMemGetInfo(&out->free_bytes, &total);
+    (void)cudaGetLastError(); // it has been seen
+    if (status == cudaErrorMemoryAllocation ||
+        (status == cudaSuccess && out->free_bytes < FREE_LEAST_BYTES))
+        snprintf(out->why, sizeof(out->why), "%.128s has no free memory (%zu of %zu MiB)",
+                 out->name, out->free_bytes >> 20, out->memory_bytes >> 20);
+    else if (status != cudaSuccess)
+        snprintf(out->why, sizeof(out->why), "%.128s: %s", out->name, cudaGetErrorString(status));
+}
+
 static void report_gpu(struct gpu_report *out, int device)
 {
     struct cudaDeviceProp gpu;
@@ -62,6 +80,8 @@ static void report_gpu(struct gpu_report *out, int device)
         snprintf(out->why, sizeof(out->why),
                  "%.128s is too old (compute capability %d.%d, %d.0 is needed)", gpu.name,
                  gpu.major, gpu.minor, (int)CAPABILITY_LOWEST);
+    else
+        report_memory(out, device);
 }
 
 void cuda_report(struct plugin_report *out)
@@ -78,6 +98,7 @@ void cuda_report(struct plugin_report *out)
     for (int i = 0; i < out->count; i++) {
         report_gpu(&out->gpus[i], i);
         cuda_place(i, out->gpus[i].pci, out->gpus[i].near);
+        (void)cudaDeviceReset(); // of what looking took
     }
 }
 
@@ -93,6 +114,8 @@ int cuda_pick_device(int local_rank, int *device)
     *device = local_rank % count; // more ranks than GPUs share them
     report_gpu(&gpu, *device);
     if (gpu.why[0] != '\0')
-        return FAIL(RETORT_USAGE, "device cuda: %s; use --device cpu", gpu.why);
+        return FAIL(RETORT_USAGE,
+                    "device cuda: %s; name others by CUDA_VISIBLE_DEVICES, or use --device cpu",
+                    gpu.why);
     return RETORT_OK;
 }

@@ -79,13 +79,13 @@ says out '^gpu +none: retort-worker does not say'
 # GPUs, of which one is too old: what runs by default follows from the other two.
 export FAKE_GPUS='{"libraries": "CUDA 13.0, NCCL 2.28", "files": ["/opt/lib/libnccl.so.2"],
  "driver": "for CUDA 13.1", "why": "", "gpus": [
- {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000,
+ {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000, "free_bytes": 84000000000,
   "pci": "0000:3b:00.0", "near": "0-31", "why": ""},
  {"name": "Old GPU", "major": 7, "minor": 0, "memory_bytes": 16000000000, "why": "it is too old"},
- {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000, "why": ""}]}'
+ {"name": "Some GPU", "major": 9, "minor": 0, "memory_bytes": 85000000000, "free_bytes": 7000000, "why": ""}]}'
 expect 0 "$retort" devices
-[ "$(grep -c '^gpu  *Some GPU, 85 GB, compute capability 9.0' out)" = 2 ] || fail "not two GPUs"
-says out '^gpu .*capability 9.0, PCI 0000:3b:00.0, near cores 0-31$'
+says out '^gpu  *Some GPU, 85 GB \(84 GB free\), compute capability 9.0, PCI 0000:3b:00.0, near cores 0-31$'
+says out '^gpu  *Some GPU, 85 GB \(7 MB free\), compute capability 9.0$'
 says out '^gpu +Old GPU, 16 GB, compute capability 7.0; cannot be used: it is too old$'
 says out '^driver +for CUDA 13.1$'
 says out '^libraries +CUDA 13.0, NCCL 2.28$'

@@ -234,6 +234,19 @@ cudaError_t cudaDeviceSynchronize(void)
     });
 }
 
+// All devices are one memory: it is that of them all.
+cudaError_t cudaDeviceReset(void)
+{
+    return api("cudaDeviceReset", [] {
+        cudaError_t rc = captures_forbid(cudaErrorStreamCaptureUnsupported);
+        if (rc == cudaSuccess) {
+            work_finish(work_all());
+            memory_free_all();
+        }
+        return rc;
+    });
+}
+
 cudaError_t cudaGetLastError(void)
 {
     return last_error_take(true);

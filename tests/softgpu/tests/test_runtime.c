@@ -426,6 +426,8 @@ static void the_device_describes_itself(void **unused)
     OK(cudaMemGetInfo(&free_bytes, &total_bytes));
     assert_int_equal(total_bytes, 1000000);
     assert_int_equal(free_bytes, 1000000 - 512);
+    OK(cudaDeviceReset());
+    assert_int_equal(softgpu_allocated(), 0);
 }
 
 int main(void)
