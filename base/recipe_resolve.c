@@ -110,6 +110,17 @@ static int check_stages(const struct recipe *r)
     return RETORT_OK;
 }
 
+int64_t precision_on(const char *device, int64_t asked)
+{
+    const bool host = strcmp(device, "cpu") == 0, wide = strcmp(device, "reference") == 0;
+    if (strcmp(device, "auto") == 0)
+        return asked;
+    if (asked == PRECISION_AUTO && !host)
+        return wide ? PRECISION_F64 : PRECISION_BF16;
+    // No processor gains by bf16: the engine for them has f32 alone.
+    return host && (asked == PRECISION_AUTO || asked == PRECISION_BF16) ? PRECISION_F32 : asked;
+}
+
 int recipe_resolve(struct recipe *r, int ranks, int threads)
 {
     int rc = RETORT_OK;

@@ -130,11 +130,11 @@ static const struct option run_rows[] = {
      .help = "what is done; baseline trains the student's network without a teacher"},
     {"seed", OPTION_INT, RUN(seed), "1", FROM(0), .results = true,
      .help = "of every random choice"},
-    {"precision", WORDS("auto|f32|f64|bf16"), .offset = RUN(precision), .fallback = "auto",
+    {"precision", WORDS("auto|f32|f64|bf16|tf32"), .offset = RUN(precision), .fallback = "auto",
      .automatic = true, .results = true,
      .help =
-         "of the arithmetic; auto is settled at the first start; f64: device reference only; bf16: "
-         "GPUs only"},
+         "of the arithmetic; auto, settled at the first start: bf16 on GPUs, f32 on processors; tf32: "
+         "GPUs only; f64: device reference only"},
     {"deterministic", OPTION_BOOL, RUN(deterministic), "true", .results = true,
      .help = "the same bits on 1, 2, 4, ... ranks and after a resume"},
     {"microbatches", COUNT, .offset = RUN(microbatches), .fallback = "auto", .automatic = true,

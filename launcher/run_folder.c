@@ -102,11 +102,14 @@ static void inherit(struct recipe *asked, const struct recipe *stored)
     asked->run.ranks = stored->run.ranks;
 }
 
-// The reference engine computes in double only; recipe_resolve knows the others' default.
-static void settle_precision(struct recipe *r, const char *device)
+// What a resumed run computes in is a matter of the device it began on.
+static void settle_precision(struct run_plan *p, const char *device)
 {
-    if (r->run.precision == PRECISION_AUTO && strcmp(device, "reference") == 0)
-        r->run.precision = PRECISION_F64;
+    const int64_t asked = p->recipe.run.precision;
+    const char *began = p->resumes ? run_folder_device(p->folder) : "auto";
+    p->recipe.run.precision = precision_on(strcmp(began, "auto") == 0 ? device : began, asked);
+    if (asked == PRECISION_BF16 && p->recipe.run.precision == PRECISION_F32)
+        log_warn("run.precision: this processor gains nothing by bf16; it computes in f32");
 }
 
 static int refuse_difference(const char *folder, const char *recipe_path, char *lines)
@@ -152,7 +155,7 @@ int run_plan_make(struct run_plan *p, const struct run_request *request)
         TRY(recipe_load(&stored, stored_path));
         inherit(&p->recipe, &stored);
     }
-    settle_precision(&p->recipe, request->device);
+    settle_precision(p, request->device);
     p->ranks = request->ranks;
     // A job comes back with what Slurm gives it: its ranks follow, within the stored micro-batches.
     if (p->ranks == 0)

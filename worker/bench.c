@@ -523,12 +523,22 @@ static int64_t norm_of(const char *word)
     return strcmp(word, "batch_sync") == 0 ? NORM_BATCH_SYNC : NORM_BATCH;
 }
 
-// What was asked for by name, the engine may refuse.
-static int64_t precision_of(const char *word, const char *device)
+// "": the device's own.
+static int64_t precision_of(const char *word, const char *device, bool aloud)
 {
-    if (strcmp(word, "bf16") == 0)
-        return PRECISION_BF16;
-    return strcmp(word, "f32") == 0 ? PRECISION_F32 : device_precision(device, PRECISION_AUTO);
+    static const struct {
+        const char *word;
+        int64_t kind;
+    } KINDS[] = {
+        {"f32", PRECISION_F32}, {"tf32", PRECISION_TF32}, {"bf16", PRECISION_BF16}};
+    int64_t asked = PRECISION_AUTO;
+    for (size_t i = 0; i < sizeof KINDS / sizeof KINDS[0]; i++)
+        if (strcmp(word, KINDS[i].word) == 0)
+            asked = KINDS[i].kind;
+    const int64_t settled = precision_on(device, asked);
+    if (aloud && asked != PRECISION_AUTO && settled != asked)
+        log_warn("bench: this processor gains nothing by %s; it computes in f32", word);
+    return settled;
 }
 
 int bench_main(struct comm *comm, char **arguments, bool *agreed)
@@ -545,7 +555,7 @@ int bench_main(struct comm *comm, char **arguments, bool *agreed)
     struct bench_result result;
     int rc = RETORT_OK;
     *agreed = true;
-    options.precision = precision_of(arguments[8], options.device);
+    options.precision = precision_of(arguments[8], options.device, comm_rank(comm) == 0);
     if (options.batch < options.microbatches || options.microbatches < comm_size(comm))
         return FAIL(RETORT_USAGE, "bench: %d ranks, %d micro-batches and a batch of %d do not fit",
                     comm_size(comm), options.microbatches, options.batch);

@@ -8,15 +8,18 @@
 enum { TIMED_RUNS = 5, TIMED_OFFERS = 6 };
 static const int64_t WORKSPACE_BYTES_MAX = (int64_t)128 << 20;
 
-// Engines whose results we do not want: sums in a narrow type ever, tensor cores and other
-// shortcuts for f32 (tf32 has 10 bits), bits that differ from run to run where they must not.
+// Engines whose results we do not want: sums in a narrow type ever, other shortcuts for f32, its
+// tensor cores unless tf32 (10 bits) was asked for, bits that differ from run to run where they
+// must not.
 bool cuda_engine_allowed(const struct cuda_engine *e, uint32_t notes)
 {
     uint32_t unwanted = 1U << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
     if (e->type == ELEMENT_F32)
-        unwanted |= 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE |
-                    1U << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS |
-                    1U << CUDNN_NUMERICAL_NOTE_FFT | 1U << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
+        unwanted |=
+            1U << CUDNN_NUMERICAL_NOTE_FFT | 1U << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
+    if (e->type == ELEMENT_F32 && !e->tf32)
+        unwanted |=
+            1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1U << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
     if (e->deterministic)
         unwanted |= 1U << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
     return (notes & unwanted) == 0;

@@ -45,6 +45,7 @@ struct cuda_engine {
     cudaStream_t stream; // owned
     cudnnHandle_t dnn;   // owned; on the stream
     enum element_type type;
+    bool tf32;                        // f32's products may round their factors to tf32
     bool deterministic;               // no algorithm whose bits differ from run to run
     bool eager;                       // no CUDA graphs
     bool recording;                   // within recorded work
@@ -67,6 +68,8 @@ void cuda_libraries(char out[REPORT_TEXT]);
 void cuda_report(struct plugin_report *out);
 
 // ---- engine.c
+// "f32", "tf32", "bf16": of activations and products.
+const char *cuda_precision(const struct cuda_engine *e);
 // What the plug-in is opened for.
 int cuda_open(struct engine **out, const struct engine_options *options);
 // Zero-filled device memory into *(void **)out, which is NULL when there is none (RETORT_MEMORY).

@@ -11,9 +11,14 @@ static const struct engine_ops CUDA_OPS;
 
 // ---- which GPU
 
-static int describe(struct cuda_engine *e, int device)
+const char *cuda_precision(const struct cuda_engine *e)
 {
     static const char *const TYPES[] = {[ELEMENT_F32] = "f32", [ELEMENT_BF16] = "bf16"};
+    return e->tf32 ? "tf32" : TYPES[e->type];
+}
+
+static int describe(struct cuda_engine *e, int device)
+{
     struct cudaDeviceProp gpu;
     char libraries[REPORT_TEXT];
     int rc = RETORT_OK;
@@ -21,7 +26,7 @@ static int describe(struct cuda_engine *e, int device)
     TRY_CUDA(cudaGetDeviceProperties(&gpu, device));
     cuda_libraries(libraries);
     snprintf(e->description, sizeof(e->description), "%.128s (%.0f GiB, %.128s, %s)", gpu.name,
-             (double)gpu.totalGlobalMem / (1 << 30), libraries, TYPES[e->type]);
+             (double)gpu.totalGlobalMem / (1 << 30), libraries, cuda_precision(e));
 fail:
     return rc;
 }
@@ -42,13 +47,14 @@ static void cuda_close(struct engine *base)
     free(e);
 }
 
-static int read_precision(int64_t precision, enum element_type *type)
+static int read_precision(struct cuda_engine *e, int64_t precision)
 {
     if (precision == PRECISION_F64)
         return FAIL(RETORT_USAGE,
-                    "device cuda computes in f32 or bf16; use run.precision: f32, or "
+                    "device cuda computes in f32, tf32 or bf16; use run.precision: f32, or "
                     "--device reference for f64");
-    *type = precision == PRECISION_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
+    e->type = precision == PRECISION_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
+    e->tf32 = precision == PRECISION_TF32;
     return RETORT_OK;
 }
 
@@ -75,7 +81,7 @@ int cuda_open(struct engine **out, const struct engine_options *options)
     e->base.ops = &CUDA_OPS;
     e->deterministic = options->deterministic;
     e->eager = eager != NULL && strcmp(eager, "1") == 0;
-    TRY(read_precision(options->precision, &e->type));
+    TRY(read_precision(e, options->precision));
     TRY(cuda_pick_device(options->local_rank, &device));
     cuda_bind_near(device); // before anything has threads or pinned memory of its own
     TRY(open_on(e, device));

@@ -10,7 +10,6 @@
 #include "models/cuda/network.h"
 
 static const char *const DIRECTION_NAMES[DIRECTIONS] = {"out", "in", "weights"};
-static const char *const TYPE_NAMES[] = {[ELEMENT_F32] = "f32", [ELEMENT_BF16] = "bf16"};
 
 // ---- to text
 
@@ -38,7 +37,7 @@ int cuda_network_plan(const struct network *base, char **out)
     FILE *f = open_memstream(out, &bytes);
     if (f == NULL)
         return FAIL(RETORT_MEMORY, "no memory for an engine plan");
-    fprintf(f, "batch %d %s", n->max_batch, TYPE_NAMES[n->engine->type]);
+    fprintf(f, "batch %d %s", n->max_batch, cuda_precision(n->engine));
     for (int i = 0; i < n->layer_count; i++)
         if (n->layers[i].ops == &CUDA_PRODUCT_LAYER)
             print_layer(f, n, &n->layers[i]);
@@ -124,7 +123,7 @@ static int read_plan(struct cuda_network *n, const char *text)
 {
     char begin[64];
     int rc = RETORT_OK;
-    snprintf(begin, sizeof(begin), "batch %d %s;", n->max_batch, TYPE_NAMES[n->engine->type]);
+    snprintf(begin, sizeof(begin), "batch %d %s;", n->max_batch, cuda_precision(n->engine));
     bool same_shape = strncmp(text, begin, strlen(begin)) == 0;
     for (int i = 0; i < n->layer_count; i++)
         for (int d = 0; d < DIRECTIONS; d++)

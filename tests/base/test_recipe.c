@@ -313,6 +313,23 @@ static void test_resolve_fills_auto_in(void **state)
     assert_int_equal(r.run.precision, PRECISION_F64);
 }
 
+static void test_precision_is_the_devices(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *device;
+        int64_t asked, settled;
+    } CASES[] = {
+        {"cpu", PRECISION_AUTO, PRECISION_F32},      {"cpu", PRECISION_BF16, PRECISION_F32},
+        {"cpu", PRECISION_F64, PRECISION_F64},       {"reference", PRECISION_AUTO, PRECISION_F64},
+        {"reference", PRECISION_F32, PRECISION_F32}, {"cuda", PRECISION_AUTO, PRECISION_BF16},
+        {"softgpu", PRECISION_AUTO, PRECISION_BF16}, {"cuda", PRECISION_F32, PRECISION_F32},
+        {"cuda", PRECISION_BF16, PRECISION_BF16},    {"auto", PRECISION_AUTO, PRECISION_AUTO},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++)
+        assert_int_equal(precision_on(CASES[i].device, CASES[i].asked), CASES[i].settled);
+}
+
 static void test_describe_names_every_key(void **state)
 {
     (void)state;
@@ -393,6 +410,7 @@ int main(void)
         RECIPE_TEST(test_set),
         RECIPE_TEST(test_difference),
         RECIPE_TEST(test_resolve_fills_auto_in),
+        RECIPE_TEST(test_precision_is_the_devices),
         RECIPE_TEST(test_describe_names_every_key),
         RECIPE_TEST(test_shipped_recipes),
         RECIPE_TEST(test_stages),

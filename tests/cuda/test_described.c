@@ -1,7 +1,8 @@
-// Whether cuDNN runs what the CUDA engine asks for: every distinct product of the networks, in f32
-// and bf16, is planned for described GPUs by the engine's own rules. No GPU is needed.
+// Whether cuDNN runs what the CUDA engine asks for: every distinct product of the networks, in every
+// precision, in training by micro-batches of BATCH and in evaluation, is planned for described GPUs
+// by the engine's own rules. No GPU is needed.
 //
-//   test_cudnn_plans DEVICE.json… [BATCH…]
+//   test_cudnn_plans DEVICE.json… [BATCH…]     (default: 50)
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,14 @@
 
 #define OK(call) assert_int_equal((call), RETORT_OK)
 
-enum { ARGUMENTS = 8, PRODUCTS = 256 };
+enum { ARGUMENTS = 8, PRODUCTS = 256, EVALUATION = 128, NETWORKS = 2 };
+static const char *const ARCHS[NETWORKS] = {"conv12", "conv4"};
+static const struct cuda_engine PRECISIONS[] = {
+    {.type = ELEMENT_F32, .deterministic = true},
+    {.type = ELEMENT_F32, .tf32 = true, .deterministic = true},
+    {.type = ELEMENT_BF16, .deterministic = true},
+};
+enum { PRECISION_COUNT = sizeof(PRECISIONS) / sizeof(PRECISIONS[0]) };
 static const char *devices[ARGUMENTS];
 static int batches[ARGUMENTS] = {50}, device_count, batch_count;
 
@@ -32,9 +40,9 @@ static dnn_desc described(const char *path)
     return d;
 }
 
-// Whether one of cuDNN's offers may be taken and is accepted.
+// Whether one of cuDNN's offers may be taken and is accepted; *taken are its numerical notes.
 static bool planned(const struct dnn_target *target, const struct cuda_engine *e,
-                    const struct dnn_product *p)
+                    const struct dnn_product *p, uint32_t *taken)
 {
     struct dnn_offer *offers;
     dnn_desc graph;
@@ -50,6 +58,7 @@ static bool planned(const struct dnn_target *target, const struct cuda_engine *e
             continue;
         OK(dnn_plan_create(&plan, &good, target, graph, &offers[i]));
         good = good && cuda_workspace_allowed(plan.workspace_bytes);
+        *taken = notes;
         dnn_plan_destroy(&plan);
     }
     free(offers);
@@ -57,10 +66,10 @@ static bool planned(const struct dnn_target *target, const struct cuda_engine *e
     return good;
 }
 
-// Each shape is asked for once on a device.
+// Each shape is asked for once in a precision on a device.
 struct asked {
     struct dnn_product products[PRODUCTS];
-    int count;
+    int count, by_tensor_cores;
 };
 
 static bool first_time(struct asked *a, const struct dnn_product *p)
@@ -73,31 +82,53 @@ static bool first_time(struct asked *a, const struct dnn_product *p)
     return true;
 }
 
-static void check_network(const struct dnn_target *target, struct asked *asked, const char *arch,
-                          enum element_type type, int batch)
+static void check_layer(const struct dnn_target *target, struct asked *asked,
+                        const struct cuda_network *n, const struct cuda_layer *l)
 {
     static const char *const DIRECTION_NAMES[] = {"out", "in", "weights"};
-    struct graph_options options = {3, 64, 64, 200, NORM_BATCH, ACTIVATION_RELU};
-    struct cuda_engine e = {.type = type, .deterministic = true};
-    struct cuda_network n = {.engine = &e, .training = true, .max_batch = batch};
+    struct product p;
+    uint32_t notes;
+    memset(&p, 0, sizeof(p)); // padding too: shapes are compared
+    cuda_product_shapes(&p, n, l);
+    for (int d = 0; d < DIRECTIONS; d++) {
+        if ((d != TO_OUTPUT && !n->training) || (d == TO_INPUT && l == n->layers) ||
+            !first_time(asked, &p.shape[d]))
+            continue;
+        if (!planned(target, n->engine, &p.shape[d], &notes))
+            fail_msg("%s %s %s: %s, batch %d: cuDNN has no plan: %s", n->graph->arch, l->node->name,
+                     DIRECTION_NAMES[d], cuda_precision(n->engine), n->max_batch,
+                     dnn_last_error());
+        asked->by_tensor_cores += (notes & 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE) != 0;
+    }
+}
+
+static void check_network(const struct dnn_target *target, struct asked *asked,
+                          const struct cuda_engine *precision, const char *arch, int batch)
+{
+    const struct graph_options options = {3, 64, 64, 200, NORM_BATCH, ACTIVATION_RELU};
+    struct cuda_engine e = *precision;
+    struct cuda_network n = {.engine = &e, .training = batch != EVALUATION, .max_batch = batch};
     struct graph *g;
     OK(graph_create(&g, arch, &options));
     n.graph = g;
     OK(cuda_layers_create(&n));
-    for (int i = 0; i < n.layer_count; i++) {
-        struct product p;
-        memset(&p, 0, sizeof(p)); // padding too: shapes are compared
-        if (n.layers[i].ops != &CUDA_PRODUCT_LAYER)
-            continue;
-        cuda_product_shapes(&p, &n, &n.layers[i]);
-        for (int d = i == 0 ? TO_WEIGHTS : TO_OUTPUT; d < DIRECTIONS; d++)
-            if (first_time(asked, &p.shape[d]) && !planned(target, &e, &p.shape[d]))
-                fail_msg("%s %s %s: %s, batch %d: cuDNN has no plan: %s", arch,
-                         n.layers[i].node->name, DIRECTION_NAMES[d],
-                         type == ELEMENT_BF16 ? "bf16" : "f32", batch, dnn_last_error());
-    }
+    for (int i = 0; i < n.layer_count; i++)
+        if (n.layers[i].ops == &CUDA_PRODUCT_LAYER)
+            check_layer(target, asked, &n, &n.layers[i]);
     free(n.layers);
     graph_destroy(&g);
+}
+
+// Of one device in one precision.
+static void check_products(const struct dnn_target *target, struct asked *asked,
+                           const struct cuda_engine *precision)
+{
+    memset(asked, 0, sizeof(*asked));
+    for (int k = 0; k < NETWORKS; k++) {
+        for (int b = 0; b < batch_count; b++)
+            check_network(target, asked, precision, ARCHS[k], batches[b]);
+        check_network(target, asked, precision, ARCHS[k], EVALUATION);
+    }
 }
 
 static void every_product_is_planned(void **state)
@@ -105,17 +136,39 @@ static void every_product_is_planned(void **state)
     (void)state;
     for (int d = 0; d < device_count; d++) {
         static struct asked asked;
-        const struct dnn_target target = {.device = described(devices[d])};
-        memset(&asked, 0, sizeof(asked));
-        for (int b = 0; b < batch_count; b++)
-            for (int type = ELEMENT_F32; type <= ELEMENT_BF16; type++) {
-                check_network(&target, &asked, "conv12", (enum element_type)type, batches[b]);
-                check_network(&target, &asked, "conv4", (enum element_type)type, batches[b]);
-            }
-        printf("%s: %d products\n", devices[d], asked.count);
-        assert_true(asked.count >= 70 * batch_count);
-        dnn_desc device = target.device;
+        dnn_desc device = described(devices[d]);
+        const struct dnn_target target = {.device = device};
+        for (int k = 0; k < PRECISION_COUNT; k++) {
+            const struct cuda_engine *e = &PRECISIONS[k];
+            check_products(&target, &asked, e);
+            printf("%s, %s: %d products, %d by tensor cores\n", devices[d], cuda_precision(e),
+                   asked.count, asked.by_tensor_cores);
+            assert_true(asked.count >= 35 * batch_count + 10);
+            if (e->type == ELEMENT_F32 && !e->tf32)
+                assert_int_equal(asked.by_tensor_cores, 0);
+            else
+                assert_true(asked.by_tensor_cores > asked.count / 2);
+        }
         dnn_desc_destroy(&device);
+    }
+}
+
+// f32 keeps its digits; who asks for tf32 gives some of them away, and no more.
+static void what_f32_may_take(void **state)
+{
+    (void)state;
+    const uint32_t tensor_cores = 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE |
+                                  1U << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
+    const uint32_t narrow = 1U << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
+    const uint32_t chance = 1U << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+    for (int k = 0; k < PRECISION_COUNT; k++) {
+        struct cuda_engine e = PRECISIONS[k];
+        assert_true(cuda_engine_allowed(&e, 0));
+        assert_int_equal(cuda_engine_allowed(&e, tensor_cores), e.tf32 || e.type != ELEMENT_F32);
+        assert_false(cuda_engine_allowed(&e, narrow));
+        assert_false(cuda_engine_allowed(&e, chance));
+        e.deterministic = false;
+        assert_true(cuda_engine_allowed(&e, chance));
     }
 }
 
@@ -125,11 +178,12 @@ static void nonsense_is_refused(void **state)
     (void)state;
     const struct dnn_target target = {.device = described(devices[0])};
     const struct cuda_engine e = {.type = ELEMENT_BF16, .deterministic = true};
+    uint32_t notes;
     struct dnn_tensor x = dnn_pictures(CUDNN_DATA_BFLOAT16, 50, 16, 8, 8);
     struct dnn_tensor dw = dnn_pictures(CUDNN_DATA_FLOAT, 16, 16, 3, 3);
     struct dnn_product p = {DNN_CONV_WEIGHTS, {x, x, dw}, 1, 1}; // f32 from bf16
     dnn_desc device = target.device;
-    assert_false(planned(&target, &e, &p));
+    assert_false(planned(&target, &e, &p, &notes));
     dnn_desc_destroy(&device);
 }
 
@@ -143,6 +197,7 @@ int main(int argc, char **argv)
     if (batch_count == 0)
         batch_count = 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_f32_may_take),
         cmocka_unit_test(every_product_is_planned),
         cmocka_unit_test(nonsense_is_refused),
     };

@@ -12,6 +12,18 @@ says first.yaml 'microbatches: 2'
 expect 0 "$retort" run first.yaml --print-recipe --ranks 2
 cmp first.yaml out || fail "the printed recipe does not print itself"
 
+# What auto is, is the device's; what a processor gains nothing by, it does not do.
+for settled in cpu:f32 cuda:bf16 reference:f64; do
+    expect 0 "$retort" run recipe.yaml --print-recipe --ranks 2 --device "${settled%:*}"
+    says out "^  precision: ${settled#*:}\$"
+done
+expect 0 "$retort" run recipe.yaml --print-recipe --ranks 2 --device cpu --set run.precision=bf16
+says out '^  precision: f32$'
+says err 'run\.precision: this processor gains nothing by bf16; it computes in f32'
+one_line err
+FAKE_GPUS='{"gpus": [{"why": ""}]}' expect 0 "$retort" run recipe.yaml --print-recipe
+says out '^  precision: bf16$'
+
 expect 2 "$retort" run recipe.yaml --set run.sede=7
 says err 'run\.sede'
 expect 3 "$retort" run nowhere.yaml

@@ -58,11 +58,12 @@ same_bits on1 parts
 metrics_are_whole parts
 grep -q '"device": "cuda"' parts/summary.json || fail "summary.json names another device"
 
-# In bf16: other bits, and the same ones on any number of GPUs.
-for ranks in 1 2; do
-    expect 0 run "half$ranks" $ranks --stages teacher --set run.precision=bf16 \
-        --set teacher.epochs=1
-done
+# In bf16, which is what GPUs do when they are not asked: other bits, and the same ones on any
+# number of GPUs.
+expect 0 run half1 1 --stages teacher --set run.precision=auto --set teacher.epochs=1
+grep -q '1 rank on .* (.*bf16); ' "$work/output" || fail "not in bf16"
+grep -q '^  precision: bf16$' half1/recipe.yaml || fail "the recipe does not keep what auto was"
+expect 0 run half2 2 --stages teacher --set run.precision=bf16 --set teacher.epochs=1
 same_bits half1 half2 teacher
 grep -q '"precision": "bf16"' half1/summary.json || fail "summary.json names another precision"
 expect 0 "$retort" eval half1 --device "$device" --ranks 1
@@ -88,7 +89,7 @@ expect 0 "$retort" predict on1 pictures/val/images/val_0.JPEG --device "$device"
 [ "$(grep -c ' % ' "$work/output")" = 4 ] || fail "predict does not name four classes"
 
 expect 0 "$retort" bench --device "$device" --arch conv4/4 --batch 2 --ranks 2 --seconds 1 --json
-grep -q "\"device\":\"$device\".*\"precision\":\"f32\",\"ranks\":2" "$work/output" ||
+grep -q "\"device\":\"$device\".*\"precision\":\"bf16\",\"ranks\":2" "$work/output" ||
     fail "no such bench"
 awk "BEGIN { exit !($(value images_per_s) > 0) }" || fail "bench measures nothing"
 
@@ -103,6 +104,12 @@ if $soft; then
     as='env SOFTGPU_DEVICES=0'
     expect 2 run none 2
     one_error "device cuda: no GPU can be used"
+    as='env SOFTGPU_MEMORY=20971520'
+    expect 2 run none 2
+    one_error "device cuda: software GPU has no free memory (20 of 20 MiB)"
+    expect 0 "$RETORT_BIN/retort-worker" devices "$device"
+    grep -q '"memory_bytes":2147483648,"free_bytes":2147483648,"why":""},{' "$work/output" ||
+        fail "what is free is not said: $(cat "$work/output")"
 fi
 as=''
 [ ! -e none/recipe.yaml ] || fail "a refused start left its recipe"
