@@ -23,7 +23,14 @@ enum shuffle_kind { SHUFFLE_GLOBAL, SHUFFLE_SHARD };
 enum norm_kind { NORM_NONE, NORM_BATCH, NORM_BATCH_SYNC };
 enum activation_kind { ACTIVATION_NONE, ACTIVATION_RELU };
 enum init_kind { INIT_XAVIER_NORMAL, INIT_KAIMING_NORMAL, INIT_FAN_IN_UNIFORM };
-enum precision_kind { PRECISION_AUTO, PRECISION_F32, PRECISION_F64, PRECISION_BF16, PRECISION_TF32 };
+enum precision_kind {
+    PRECISION_AUTO,
+    PRECISION_F32,
+    PRECISION_F64,
+    PRECISION_BF16,
+    PRECISION_TF32,
+    PRECISION_FP16
+};
 enum logit_dtype { LOGITS_F16 };
 enum logit_weights { WEIGHTS_RAW, WEIGHTS_EMA };
 
@@ -71,9 +78,11 @@ struct recipe {
         bool stages[STAGE_COUNT];
         int64_t seed, precision;
         bool deterministic;
-        int64_t microbatches; // 0 = auto until resolved
-        int64_t threads;      // 0 = auto until resolved; a rank's
-        int64_t ranks;        // of the first start; 0 until resolved; not compared on resume
+        int64_t microbatches;     // 0 = auto until resolved
+        int64_t threads;          // 0 = auto until resolved; a rank's
+        int64_t ranks;            // of the first start; 0 until resolved; not compared on resume
+        double loss_scale;        // fp16: of the first step, a power of two
+        int64_t loss_scale_steps; // fp16: good steps after which it doubles
         double checkpoint_every_s, log_every_s, watchdog_s;
         int64_t keep_checkpoints;
     } run;
@@ -91,9 +100,10 @@ int recipe_set(struct recipe *r, const char *assignment);
 int recipe_set_value(struct recipe *r, const char *name, const char *path, const char *text);
 // The value of "teacher.optimizer.lr" as recipe_set reads it, into out[out_bytes].
 void recipe_get(const struct recipe *r, const char *path, char *out, size_t out_bytes);
-// enum precision_kind in which `device` computes when it is asked for `asked`: auto is bf16 on GPUs,
-// f32 on processors, f64 on the reference engine, and bf16 becomes f32 on a processor that gains
-// nothing by it. What is left the device has, or refuses. Where the device is still "auto", `asked`.
+// enum precision_kind in which `device` computes when it is asked for `asked`: auto is bf16 on
+// GPUs, f32 on processors, f64 on the reference engine, and bf16 becomes f32 on a processor that
+// gains nothing by it. What is left the device has, or refuses. Where the device is still "auto",
+// `asked`.
 int64_t precision_on(const char *device, int64_t asked);
 // Checks what single ranges cannot (warm-up longer than the schedule, student without logits, …)
 // and fills in `auto`: microbatches from `ranks`, threads, views, precision, a data path made

@@ -1,6 +1,7 @@
 // What `auto` stands for, what single ranges cannot check, and what differs between two recipes.
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -95,6 +96,22 @@ static int check_ranks(const struct recipe *r, int ranks)
     return RETORT_OK;
 }
 
+static int check_loss_scale(const struct recipe *r)
+{
+    int exponent;
+    if (frexp(r->run.loss_scale, &exponent) != 0.5 || exponent < -63 || exponent > 65)
+        return FAIL(RETORT_USAGE,
+                    "run.loss_scale: %g is no power of two from 2^-64 to 2^64; 65536 is",
+                    r->run.loss_scale);
+    // Whether a step is skipped depends on all gradients, and a rank would have its own range's.
+    if (r->run.precision == PRECISION_FP16 &&
+        (r->teacher.optimizer.shard || r->student.optimizer.shard))
+        return FAIL(RETORT_USAGE,
+                    "run.precision: fp16 needs all gradients on each rank; set "
+                    "optimizer.shard: false, or use bf16");
+    return RETORT_OK;
+}
+
 static int check_stages(const struct recipe *r)
 {
     const bool *stages = r->run.stages;
@@ -138,6 +155,7 @@ int recipe_resolve(struct recipe *r, int ranks, int threads)
         r->logits.views = r->student.epochs < VIEWS_AUTO_MOST ? r->student.epochs : VIEWS_AUTO_MOST;
     TRY(make_paths_absolute(r));
     TRY(check_stages(r));
+    TRY(check_loss_scale(r));
     if (r->run.stages[STAGE_TEACHER])
         TRY(check_network("teacher", &r->teacher, ranks));
     if (r->run.stages[STAGE_BASELINE] || r->run.stages[STAGE_STUDENT])

@@ -130,13 +130,19 @@ static const struct option run_rows[] = {
      .help = "what is done; baseline trains the student's network without a teacher"},
     {"seed", OPTION_INT, RUN(seed), "1", FROM(0), .results = true,
      .help = "of every random choice"},
-    {"precision", WORDS("auto|f32|f64|bf16|tf32"), .offset = RUN(precision), .fallback = "auto",
-     .automatic = true, .results = true,
-     .help =
-         "of the arithmetic; auto, settled at the first start: bf16 on GPUs, f32 on processors; tf32: "
-         "GPUs only; f64: device reference only"},
+    {"precision", WORDS("auto|f32|f64|bf16|tf32|fp16"), .offset = RUN(precision),
+     .fallback = "auto", .automatic = true, .results = true,
+     .help = "of the arithmetic; auto, settled at the first start: bf16 on GPUs, f32 on "
+             "processors; tf32, "
+             "fp16: GPUs only; f64: device reference only"},
     {"deterministic", OPTION_BOOL, RUN(deterministic), "true", .results = true,
      .help = "the same bits on 1, 2, 4, ... ranks and after a resume"},
+    {"loss_scale", OPTION_REAL, RUN(loss_scale), "65536", ABOVE(0), .results = true,
+     .help =
+         "precision fp16: what the loss is multiplied by at first, a power of two; halved where "
+         "a gradient is not finite, whose update is skipped"},
+    {"loss_scale_steps", COUNT, .offset = RUN(loss_scale_steps), .fallback = "2000",
+     .results = true, .help = "precision fp16: updates in a row after which it doubles"},
     {"microbatches", COUNT, .offset = RUN(microbatches), .fallback = "auto", .automatic = true,
      .results = true, .help = "parts a batch is cut into; auto: the ranks of the first start"},
     {"threads", COUNT, .offset = RUN(threads), .fallback = "auto", .automatic = true,

@@ -32,7 +32,7 @@ static int parse(struct arguments *a, int argc, char **argv, bool *helped)
          THREADS_MAX},
         {"microbatches", OPTION_COUNT, "N", &a->microbatches,
          "parts of a batch (default: the ranks)", 1, BATCH_MAX},
-        {"precision", OPTION_CHOICE, "f32|tf32|bf16", &a->precision,
+        {"precision", OPTION_CHOICE, "f32|tf32|bf16|fp16", &a->precision,
          "default: bf16 on GPUs, f32 on processors", 0, 0},
         {"device", OPTION_DEVICE, DEVICE_CHOICES, &a->device, "what computes (default auto)", 0, 0},
         {"seconds", OPTION_COUNT, "N", &a->seconds, "how long (default 10)", 1, SECONDS_MAX},

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 
 // {"libraries", "files", "driver", "why", "gpus": [{"name", "major", "minor", "memory_bytes",
-// "free_bytes", "pci", "near", "why"}]}, the caller's; NULL when there is nobody to ask. Prints nothing.
+// "free_bytes", "pci", "near", "why"}]}, the caller's; NULL when there is nobody to ask. Prints
+// nothing.
 json_t *gpus_ask(const char *device);
 
 // Whether the device, settled, is GPUs.

@@ -128,6 +128,7 @@ enum loss_sum { LOSS_TOTAL, LOSS_CE, LOSS_KD, LOSS_TOP1, LOSS_TOP5, LOSS_SUMS };
 struct loss_spec {
     int64_t kind, reduction; // enum distill_kind, enum reduction_kind
     double temperature, alpha, label_smoothing;
+    const struct loss_scale *scale; // engine memory; NULL: 1
 };
 struct loss_targets {
     const int32_t *labels; // engine memory: the split's labels, indexed by sample id
@@ -138,6 +139,16 @@ struct loss_targets {
     // Where sample ids and teacher have been put before; else NULL. Borrowed. A teacher there and
     // none here, or the other way round, is a mistake.
     const struct staged_batch *staged;
+};
+// Dynamic loss scaling (Micikevicius et al. 2018), which fp16 needs, in engine memory: gradients
+// are `scale` times what they are, and engine_update divides them again. Where one of them is not
+// finite it skips the update and halves the scale; after growth_steps updates without that it
+// doubles it. All on the engine's queue: the host need not know. Gradients summed over ranks are
+// the same on all, and so is this.
+struct loss_scale {
+    float scale;                               // a power of two, so that no bit is lost
+    int32_t not_finite;                        // found in this step's gradients; 0 between steps
+    int64_t growth_steps, good_steps, skipped; // good: since it changed; skipped: updates so far
 };
 // Loss of the last forward and d loss / d logits, scaled by scalars->inverse_batch so that
 // gradients of micro-batches add up. sums[LOSS_SUMS] (engine memory, f64) += sums over rows, not
@@ -212,6 +223,7 @@ struct optimizer_spec {
 struct arenas {
     void *weights, *gradients, *moment1, *moment2, *ema; // moment2: AdamW only; ema may be NULL
     size_t begin, end;                                   // 0 and graph total: all of it
+    struct loss_scale *scale; // of all gradients, engine memory; NULL: 1. GPUs only
 };
 // One pass over the range: parameters by the optimizer, running statistics by momentum 0.1 towards
 // the gradient arena's, then the EMA of both (base/arith/optimizer.h).

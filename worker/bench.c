@@ -12,6 +12,7 @@
 #include "base/recipe.h"
 #include "models/engine.h"
 #include "worker/device.h"
+#include "worker/loss_scale.h"
 #include "worker/microbatches.h"
 
 enum { PICTURES = 512, WARM_UP_STEPS = 2, PIXEL_CHANNELS = 3 };
@@ -117,6 +118,15 @@ static int allocate(struct bench *b, void **out, size_t count)
     return *out ? RETORT_OK : RETORT_MEMORY;
 }
 
+// What a run in fp16 begins with.
+static int create_scale(struct bench *b)
+{
+    static struct recipe r; // large
+    recipe_defaults(&r);
+    r.run.precision = b->options->precision;
+    return loss_scale_create(&b->arenas.scale, b->engine, &r);
+}
+
 static int create_arenas(struct bench *b)
 {
     const struct graph *g = b->graph;
@@ -131,6 +141,7 @@ static int create_arenas(struct bench *b)
     b->scalars = engine_alloc(b->engine, sizeof *b->scalars);
     b->sums = engine_alloc(b->engine, LOSS_SUMS * sizeof *b->sums);
     TRY_ELSE(b->scalars && b->sums, RETORT_MEMORY, "no memory for a step's scalars");
+    TRY(create_scale(b));
     graph_init_weights(g, INIT_XAVIER_NORMAL, 1, initial);
     TRY(engine_from_f32(b->engine, b->arenas.weights, initial, g->total));
     TRY(engine_from_f32(b->engine, b->arenas.ema, initial, g->total));
@@ -167,9 +178,9 @@ static void bench_close(struct bench *b, bool agreed)
     graph_destroy(&b->graph);
     if (b->engine == NULL)
         return;
-    void *owned[] = {
-        b->arenas.weights, b->arenas.gradients, b->arenas.moment1, b->arenas.ema, b->scalars,
-        b->sums,           b->labels,           b->pixels};
+    void *owned[] = {b->arenas.weights, b->arenas.gradients, b->arenas.moment1,
+                     b->arenas.ema,     b->arenas.scale,     b->scalars,
+                     b->sums,           b->labels,           b->pixels};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         engine_free(b->engine, owned[i]);
     if (agreed)
@@ -284,7 +295,7 @@ static int bench_step(struct bench *b)
                                       .domain = RANDOM_AUGMENT_TEACHER,
                                       .view = (uint32_t)b->step},
                          .targets = {.labels = b->labels},
-                         .loss = {.kind = DISTILL_NONE},
+                         .loss = {.kind = DISTILL_NONE, .scale = b->arenas.scale},
                          .scalars = b->scalars,
                          .sums = b->sums,
                          .samples = find_samples,
@@ -529,8 +540,10 @@ static int64_t precision_of(const char *word, const char *device, bool aloud)
     static const struct {
         const char *word;
         int64_t kind;
-    } KINDS[] = {
-        {"f32", PRECISION_F32}, {"tf32", PRECISION_TF32}, {"bf16", PRECISION_BF16}};
+    } KINDS[] = {{"f32", PRECISION_F32},
+                 {"tf32", PRECISION_TF32},
+                 {"bf16", PRECISION_BF16},
+                 {"fp16", PRECISION_FP16}};
     int64_t asked = PRECISION_AUTO;
     for (size_t i = 0; i < sizeof KINDS / sizeof KINDS[0]; i++)
         if (strcmp(word, KINDS[i].word) == 0)

@@ -40,7 +40,7 @@ struct bench_result {
     size_t peak_memory_bytes;      // the largest rank's, resident
     double flops_per_image;        // forward and both gradients
     char processor[384];           // engine_describe
-    const char *precision;         // "f32", "f64", "bf16", "tf32"
+    const char *precision;         // "f32", "f64", "bf16", "tf32", "fp16"
     int ranks;
 };
 

@@ -38,7 +38,7 @@ const char *device_choose(const char *asked)
 int64_t device_precision(const char *device, int64_t trained)
 {
     if (plugin_is(device))
-        return trained == PRECISION_BF16 || trained == PRECISION_TF32 ? trained : PRECISION_F32;
+        return trained == PRECISION_AUTO || trained == PRECISION_F64 ? PRECISION_F32 : trained;
     return precision_on(device, PRECISION_AUTO);
 }
 
@@ -48,6 +48,8 @@ const char *device_precision_name(const struct engine *e, int64_t precision)
         return "bf16";
     if (precision == PRECISION_TF32)
         return "tf32";
+    if (precision == PRECISION_FP16)
+        return "fp16";
     return engine_real(e) == REAL_F64 ? "f64" : "f32";
 }
 
@@ -72,11 +74,11 @@ int device_print(const char *device)
     read_report(&report, device);
     for (int i = 0; i < report.count; i++) {
         const struct gpu_report *g = &report.gpus[i];
-        json_array_append_new(
-            gpus, json_pack("{s:s,s:i,s:i,s:I,s:I,s:s,s:s,s:s}", "name", g->name, "major", g->major,
-                            "minor", g->minor, "memory_bytes", (json_int_t)g->memory_bytes,
-                            "free_bytes", (json_int_t)g->free_bytes, "pci", g->pci, "near", g->near,
-                            "why", g->why));
+        json_array_append_new(gpus, json_pack("{s:s,s:i,s:i,s:I,s:I,s:s,s:s,s:s}", "name", g->name,
+                                              "major", g->major, "minor", g->minor, "memory_bytes",
+                                              (json_int_t)g->memory_bytes, "free_bytes",
+                                              (json_int_t)g->free_bytes, "pci", g->pci, "near",
+                                              g->near, "why", g->why));
     }
     json_t *j =
         json_pack("{s:s,s:o,s:s,s:s,s:o}", "libraries", report.libraries, "files",

@@ -11,7 +11,7 @@ const char *device_choose(const char *asked);
 // enum precision_kind in which `device` uses a network that was trained in `trained`: GPUs as
 // it was trained, f64 and foreign ones in f32; others as they always do.
 int64_t device_precision(const char *device, int64_t trained);
-// "f32", "f64", "bf16" or "tf32": of the activations of an engine opened in `precision`.
+// "f32", "f64", "bf16", "tf32" or "fp16": of the activations of an engine opened in `precision`.
 const char *device_precision_name(const struct engine *e, int64_t precision);
 // Prints one JSON object: what the device's plug-in sees of this machine's GPUs.
 int device_print(const char *device);

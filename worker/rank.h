@@ -47,7 +47,7 @@ int rank_open_dataset(struct rank *r, const char *path);
 // Not collective. RETORT_BUSY when another launcher than ours owns the folder by now: before
 // anything is written that the other run's ranks would read.
 int rank_check_owner(const struct rank *r);
-// "f32", "f64", "bf16" or "tf32": of activations.
+// "f32", "f64", "bf16", "tf32" or "fp16": of activations.
 const char *rank_precision(const struct rank *r);
 static inline bool rank_is_first(const struct rank *r)
 {

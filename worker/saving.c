@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "worker/loss_scale.h"
 #include "worker/network_file.h"
 #include "worker/own_range.h"
 
@@ -105,6 +106,7 @@ static int collect_checkpoint(struct checkpoint *c, struct trainer *t,
     c->trainable = t->graph->trainable;
     TRY(fetch_arena(t, &c->weights, t->arenas.weights, c->total));
     c->state = state_json(t, s, sums);
+    TRY(loss_scale_describe(c->state, t->rank->engine, t->arenas.scale, true));
     c->layout = network_layout(t->graph);
     TRY(describe_data(c, &t->rank->dataset));
     TRY(recipe_to_text(&t->rank->recipe, &c->recipe));
@@ -208,6 +210,7 @@ static int restore(struct trainer *t, struct progress_state *s, const struct che
     TRY(put_arena(t, t->arenas.ema, c->ema, own_range_of(t, c->total)));
     TRY(put_arena(t, t->arenas.moment1, c->moment1, moments));
     TRY(put_arena(t, t->arenas.moment2, c->moment2, moments));
+    TRY(loss_scale_restore(t->arenas.scale, t->rank->engine, c->state));
     TRY(network_set_weights(t->network, t->arenas.weights));
 fail:
     return rc;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "worker/cost.h"
 #include "worker/evaluate.h"
+#include "worker/loss_scale.h"
 #include "worker/own_range.h"
 #include "worker/saving.h"
 #include "worker/schedule.h"
@@ -252,6 +253,11 @@ static int record_epoch(struct training *w, const struct evaluation *raw,
     }
     json_decref(w->s.results);
     w->s.results = results;
+    rc = loss_scale_describe(line, w->t->rank->engine, w->t->arenas.scale, false);
+    if (rc != RETORT_OK) {
+        json_decref(line);
+        return rc;
+    }
     say_epoch(w, &e, raw, ema);
     return metrics_line(w->t->rank->metrics, line);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "worker/loss_scale.h"
 #include "worker/network_file.h"
 #include "worker/own_range.h"
 #include "worker/plan.h"
@@ -148,6 +149,8 @@ static int create_buffers(struct trainer *t)
     t->labels = engine_alloc(e, labels_bytes);
     if (!t->scalars || !t->sums || !t->labels)
         return rc; // the engine has said so
+    TRY(loss_scale_create(&t->arenas.scale, e, &t->rank->recipe));
+    t->loss.scale = t->arenas.scale;
     TRY(engine_upload(e, t->labels, shard_labels(t->rank->train), labels_bytes));
 fail:
     return rc;
@@ -216,6 +219,7 @@ void trainer_destroy(struct trainer **p)
     engine_free(e, t->arenas.moment1);
     engine_free(e, t->arenas.moment2);
     engine_free(e, t->arenas.ema);
+    engine_free(e, t->arenas.scale);
     engine_free(e, t->scalars);
     engine_free(e, t->sums);
     engine_free(e, t->labels);

@@ -15,8 +15,7 @@ bool cuda_engine_allowed(const struct cuda_engine *e, uint32_t notes)
 {
     uint32_t unwanted = 1U << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
     if (e->type == ELEMENT_F32)
-        unwanted |=
-            1U << CUDNN_NUMERICAL_NOTE_FFT | 1U << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
+        unwanted |= 1U << CUDNN_NUMERICAL_NOTE_FFT | 1U << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
     if (e->type == ELEMENT_F32 && !e->tf32)
         unwanted |=
             1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1U << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;

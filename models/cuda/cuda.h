@@ -3,8 +3,8 @@
 //
 // One engine is one GPU with one stream: every call queues work there and returns, but downloads.
 // Arenas, logits and losses are f32 and f64 as on the CPU; activations, packed weights and their
-// gradients have the engine's `type` (f32 or bf16), channels innermost (NHWC), padded with zeros
-// to a multiple of 8, in memory only. Master weights are the arena's.
+// gradients have the engine's `type` (f32, bf16 or f16), channels innermost (NHWC), padded with
+// zeros to a multiple of 8, in memory only. Master weights are the arena's.
 
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
@@ -68,7 +68,7 @@ void cuda_libraries(char out[REPORT_TEXT]);
 void cuda_report(struct plugin_report *out);
 
 // ---- engine.c
-// "f32", "tf32", "bf16": of activations and products.
+// "f32", "tf32", "bf16", "fp16": of activations and products.
 const char *cuda_precision(const struct cuda_engine *e);
 // What the plug-in is opened for.
 int cuda_open(struct engine **out, const struct engine_options *options);

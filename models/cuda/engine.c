@@ -13,7 +13,8 @@ static const struct engine_ops CUDA_OPS;
 
 const char *cuda_precision(const struct cuda_engine *e)
 {
-    static const char *const TYPES[] = {[ELEMENT_F32] = "f32", [ELEMENT_BF16] = "bf16"};
+    static const char *const TYPES[] = {
+        [ELEMENT_F32] = "f32", [ELEMENT_BF16] = "bf16", [ELEMENT_F16] = "fp16"};
     return e->tf32 ? "tf32" : TYPES[e->type];
 }
 
@@ -51,9 +52,11 @@ static int read_precision(struct cuda_engine *e, int64_t precision)
 {
     if (precision == PRECISION_F64)
         return FAIL(RETORT_USAGE,
-                    "device cuda computes in f32, tf32 or bf16; use run.precision: f32, or "
+                    "device cuda computes in f32, tf32, bf16 or fp16; use run.precision: f32, or "
                     "--device reference for f64");
-    e->type = precision == PRECISION_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
+    e->type = precision == PRECISION_BF16   ? ELEMENT_BF16
+              : precision == PRECISION_FP16 ? ELEMENT_F16
+                                            : ELEMENT_F32;
     e->tf32 = precision == PRECISION_TF32;
     return RETORT_OK;
 }

@@ -1,9 +1,9 @@
 // Convolutions and linear layers: what cuDNN is asked for, and its runs.
 //
 // A convolution is three convolution graphs. A linear layer reads its input as one row a sample,
-// channels innermost; in bf16 it is three matrix products with f32 results where they help (logits,
-// weight gradients). In f32 it is a 1 × 1 convolution, because cuDNN's matrix products take f32 as
-// tf32 and its convolutions need not.
+// channels innermost; in bf16 and f16 it is three matrix products with f32 results where they help
+// (logits, weight gradients). In f32 it is a 1 × 1 convolution, because cuDNN's matrix products
+// take f32 as tf32 and its convolutions need not.
 
 #include <stdlib.h>
 
@@ -11,7 +11,10 @@
 
 static cudnnDataType_t dnn_type(enum element_type type)
 {
-    return type == ELEMENT_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+    static const cudnnDataType_t TYPES[] = {[ELEMENT_F32] = CUDNN_DATA_FLOAT,
+                                            [ELEMENT_BF16] = CUDNN_DATA_BFLOAT16,
+                                            [ELEMENT_F16] = CUDNN_DATA_HALF};
+    return TYPES[type];
 }
 
 // ---- shapes
@@ -45,10 +48,10 @@ static void linear_f32_shapes(struct product *p, const struct cuda_network *n,
     p->shape[TO_WEIGHTS] = (struct dnn_product){DNN_CONV_WEIGHTS, {x, y, w}, 1, 0};
 }
 
-static void linear_bf16_shapes(struct product *p, const struct cuda_network *n,
-                               const struct cuda_layer *l)
+static void linear_narrow_shapes(struct product *p, const struct cuda_network *n,
+                                 const struct cuda_layer *l)
 {
-    const cudnnDataType_t narrow = CUDNN_DATA_BFLOAT16, wide = CUDNN_DATA_FLOAT;
+    const cudnnDataType_t narrow = dnn_type(n->engine->type), wide = CUDNN_DATA_FLOAT;
     int64_t in = (int64_t)cuda_shape_elements(&l->in), out = channels_padded(l->out.channels);
     struct dnn_tensor x = dnn_matrix(narrow, n->max_batch, in), w = dnn_matrix(narrow, out, in);
     struct dnn_tensor dy = dnn_matrix(narrow, n->max_batch, out);
@@ -65,8 +68,8 @@ void cuda_product_shapes(struct product *p, const struct cuda_network *n,
     p->gradient_type = n->engine->type;
     if (l->node->kind == NODE_CONV) {
         conv_shapes(p, n, l);
-    } else if (n->engine->type == ELEMENT_BF16) {
-        linear_bf16_shapes(p, n, l);
+    } else if (n->engine->type != ELEMENT_F32) {
+        linear_narrow_shapes(p, n, l);
         p->gradient_type = ELEMENT_F32;
     } else {
         linear_f32_shapes(p, n, l);

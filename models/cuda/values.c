@@ -7,6 +7,7 @@
 #include "models/cuda/kernels/add.h"
 #include "models/cuda/kernels/finite.h"
 #include "models/cuda/kernels/gather.h"
+#include "models/cuda/kernels/loss_scale.h"
 #include "models/cuda/kernels/update.h"
 
 int cuda_from_f32(struct engine *e, void *to, const float *from, size_t count)
@@ -126,7 +127,12 @@ int cuda_update(struct engine *base, const struct graph *g, const struct arenas 
     CHECK(spec->kind == OPTIMIZER_SGD || arenas->moment2 != NULL);
     CHECK(arenas->begin <= arenas->end && arenas->end <= g->total);
     TRY(plan_for(&plan, e, g, arenas->begin, arenas->end));
+    if (arenas->scale != NULL)
+        TRY_CUDA(
+            not_finite_launch(&arenas->scale->not_finite, arenas->gradients, g->total, e->stream));
     TRY_CUDA(update_launch(plan->pieces, plan->count, arenas, spec, scalars, e->stream));
+    if (arenas->scale != NULL)
+        TRY_CUDA(loss_scale_launch(arenas->scale, e->stream));
 fail:
     return rc;
 }

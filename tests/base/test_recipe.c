@@ -339,7 +339,7 @@ static void test_describe_names_every_key(void **state)
     int keys = 0;
     for (const char *at = text; (at = strstr(at, "default: ")); at++)
         keys++;
-    assert_int_equal(keys, 69);
+    assert_int_equal(keys, 71);
     assert_non_null(strstr(text,
                            "  student.distill.alpha            weight of the teacher's part\n"
                            "                                   a number from 0 to 1; "

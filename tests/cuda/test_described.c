@@ -1,6 +1,6 @@
-// Whether cuDNN runs what the CUDA engine asks for: every distinct product of the networks, in every
-// precision, in training by micro-batches of BATCH and in evaluation, is planned for described GPUs
-// by the engine's own rules. No GPU is needed.
+// Whether cuDNN runs what the CUDA engine asks for: every distinct product of the networks, in
+// every precision, in training by micro-batches of BATCH and in evaluation, is planned for
+// described GPUs by the engine's own rules. No GPU is needed.
 //
 //   test_cudnn_plans DEVICE.json… [BATCH…]     (default: 50)
 
@@ -21,6 +21,7 @@ static const struct cuda_engine PRECISIONS[] = {
     {.type = ELEMENT_F32, .deterministic = true},
     {.type = ELEMENT_F32, .tf32 = true, .deterministic = true},
     {.type = ELEMENT_BF16, .deterministic = true},
+    {.type = ELEMENT_F16, .deterministic = true},
 };
 enum { PRECISION_COUNT = sizeof(PRECISIONS) / sizeof(PRECISIONS[0]) };
 static const char *devices[ARGUMENTS];
@@ -96,8 +97,7 @@ static void check_layer(const struct dnn_target *target, struct asked *asked,
             continue;
         if (!planned(target, n->engine, &p.shape[d], &notes))
             fail_msg("%s %s %s: %s, batch %d: cuDNN has no plan: %s", n->graph->arch, l->node->name,
-                     DIRECTION_NAMES[d], cuda_precision(n->engine), n->max_batch,
-                     dnn_last_error());
+                     DIRECTION_NAMES[d], cuda_precision(n->engine), n->max_batch, dnn_last_error());
         asked->by_tensor_cores += (notes & 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE) != 0;
     }
 }
@@ -157,8 +157,8 @@ static void every_product_is_planned(void **state)
 static void what_f32_may_take(void **state)
 {
     (void)state;
-    const uint32_t tensor_cores = 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE |
-                                  1U << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
+    const uint32_t tensor_cores =
+        1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1U << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
     const uint32_t narrow = 1U << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
     const uint32_t chance = 1U << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
     for (int k = 0; k < PRECISION_COUNT; k++) {

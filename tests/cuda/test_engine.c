@@ -155,28 +155,43 @@ static double cosine(const double *a, const double *b, size_t count)
     return ab / sqrt(aa * bb);
 }
 
-static void bf16_is_near(void **state)
+// Of `factor` times the reference's gradients.
+static void check_narrow(int64_t precision, int64_t norm, double factor, double most, double least)
+{
+    struct bench b, expected;
+    double ours[60], theirs[60];
+    struct loss_scale scale = {.scale = (float)factor}, *there = NULL;
+    open_network(&b, device, precision, NULL, network("conv4/6", norm, ACTIVATION_RELU, 16), 6);
+    open_network(&expected, "reference", 0, NULL, network("conv4/6", norm, ACTIVATION_RELU, 16), 6);
+    if (precision == PRECISION_FP16) {
+        there = engine_alloc(b.engine, sizeof(*there));
+        OK(engine_upload(b.engine, there, &scale, sizeof(scale)));
+        b.loss.scale = there;
+    }
+    assert_true(fabs(bench_step(&b) / bench_step(&expected) - 1.0) <
+                most); // the loss is not scaled
+    for (size_t k = 0; k < 60; k++) {
+        ours[k] = bench_logit(&b, k);
+        theirs[k] = bench_logit(&expected, k);
+    }
+    assert_true(test_difference(ours, theirs, 60) < most);
+    assert_true(test_difference(ours, theirs, 60) > least); // it is narrow
+    assert_true(cosine(b.gradients, expected.gradients, b.graph->trainable) >= 0.98);
+    for (size_t i = 0; i < b.graph->trainable; i++)
+        b.gradients[i] /= factor;
+    assert_true(test_difference(b.gradients, expected.gradients, b.graph->total) < 0.2);
+    engine_free(b.engine, there);
+    bench_close(&b);
+    bench_close(&expected);
+}
+
+static void narrow_types_are_near(void **state)
 {
     (void)state;
     static const int64_t norms[] = {NORM_BATCH, NORM_NONE};
     for (int i = 0; i < 2; i++) {
-        struct bench b, expected;
-        double ours[60], theirs[60];
-        open_network(&b, device, PRECISION_BF16, NULL,
-                     network("conv4/6", norms[i], ACTIVATION_RELU, 16), 6);
-        open_network(&expected, "reference", 0, NULL,
-                     network("conv4/6", norms[i], ACTIVATION_RELU, 16), 6);
-        bench_step(&b);
-        bench_step(&expected);
-        for (size_t k = 0; k < 60; k++) {
-            ours[k] = bench_logit(&b, k);
-            theirs[k] = bench_logit(&expected, k);
-        }
-        assert_true(test_difference(ours, theirs, 60) < 3e-2);
-        assert_true(test_difference(ours, theirs, 60) > 1e-5); // it is bf16
-        assert_true(cosine(b.gradients, expected.gradients, b.graph->trainable) >= 0.98);
-        bench_close(&b);
-        bench_close(&expected);
+        check_narrow(PRECISION_BF16, norms[i], 1.0, 3e-2, 1e-5);
+        check_narrow(PRECISION_FP16, norms[i], 1024.0, 5e-3, 1e-6);
     }
 }
 
@@ -262,8 +277,9 @@ static void bad_plans_are_refused(struct bench *b, const char *plan)
 static void plans_fix_the_bits(void **state)
 {
     (void)state;
-    static const int64_t precisions[] = {PRECISION_F32, PRECISION_BF16};
-    for (int i = 0; i < 2; i++) {
+    static const int64_t precisions[] = {PRECISION_F32, PRECISION_TF32, PRECISION_BF16,
+                                         PRECISION_FP16};
+    for (int i = 0; i < 4; i++) {
         struct bench a, b;
         char *plan, *again;
         open_network(&a, device, precisions[i], NULL,
@@ -535,7 +551,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_layer_is_the_reference_one),
         cmocka_unit_test(wide_layers_are_the_reference_ones),
         cmocka_unit_test(networks_are_the_reference_ones),
-        cmocka_unit_test(bf16_is_near),
+        cmocka_unit_test(narrow_types_are_near),
         cmocka_unit_test(batches_leave_nothing_behind),
         cmocka_unit_test(ready_ranges_cover_the_arena),
         cmocka_unit_test(plans_fix_the_bits),

@@ -27,7 +27,7 @@ enum { PIXELS = SIZE * SIZE * 3, EPOCH = 5 };
 enum way { PLAIN, PIECES, WHOLE };
 
 static const char *device = "softgpu";
-static char *plan_f32, *plan_bf16; // what the first run on the device has chosen, by timing
+static char *plans[PRECISION_FP16 + 1]; // what the first run on the device has chosen, by timing
 
 static struct graph *graph_new(void)
 {
@@ -100,24 +100,32 @@ static void put_arenas(struct rank *r)
     float *initial = malloc(r->graph->total * sizeof(*initial));
     assert_non_null(initial);
     graph_init_weights(r->graph, INIT_KAIMING_NORMAL, 3, initial);
-    r->arenas = (struct arenas){
-        put(r, NULL, bytes), put(r, NULL, bytes), put(r, NULL, bytes), NULL, put(r, NULL, bytes), 0,
-        r->graph->total};
+    r->arenas = (struct arenas){put(r, NULL, bytes), put(r, NULL, bytes),
+                                put(r, NULL, bytes), NULL,
+                                put(r, NULL, bytes), 0,
+                                r->graph->total,     NULL};
     OK(engine_from_f32(r->engine, r->arenas.weights, initial, r->graph->total));
     OK(engine_from_f32(r->engine, r->arenas.ema, initial, r->graph->total));
     OK(network_set_weights(r->network, r->arenas.weights));
     free(initial);
 }
 
+// Doubled after every third step that was good.
+static void put_scale(struct rank *r, float first)
+{
+    const struct loss_scale scale = {.scale = first, .growth_steps = 3};
+    engine_free(r->engine, r->arenas.scale);
+    r->arenas.scale = put(r, &scale, sizeof(scale));
+}
+
 static void network_open(struct rank *r, const char *on, int64_t precision)
 {
-    char **plan = precision == PRECISION_BF16 ? &plan_bf16 : &plan_f32;
     struct network_options options = {.max_batch = BATCH, .training = true};
     if (strcmp(on, device) == 0)
-        options.plan = *plan;
+        options.plan = plans[precision];
     OK(network_create(&r->network, r->engine, r->graph, &options));
-    if (strcmp(on, device) == 0 && *plan == NULL)
-        OK(network_plan(r->network, plan));
+    if (strcmp(on, device) == 0 && plans[precision] == NULL)
+        OK(network_plan(r->network, &plans[precision]));
 }
 
 static void rank_open(struct rank *r, const char *on, int64_t precision, enum way way)
@@ -134,13 +142,16 @@ static void rank_open(struct rank *r, const char *on, int64_t precision, enum wa
         OK(staged_batch_create(&r->staged, r->engine, &format, BATCH));
     put_data(r);
     put_arenas(r);
+    if (precision == PRECISION_FP16)
+        put_scale(r, 1024.0F);
 }
 
 static void rank_close(struct rank *r)
 {
-    void *const memory[] = {r->pixels[0],        r->labels,    r->teacher[0],     r->teacher[1],
-                            r->scalars,          r->sums,      r->arenas.weights, r->arenas.moment1,
-                            r->arenas.gradients, r->arenas.ema};
+    void *const memory[] = {r->pixels[0],      r->labels,         r->teacher[0],
+                            r->teacher[1],     r->scalars,        r->sums,
+                            r->arenas.weights, r->arenas.moment1, r->arenas.gradients,
+                            r->arenas.ema,     r->arenas.scale};
     recorded_destroy(&r->recorded);
     staged_batch_destroy(&r->staged);
     for (size_t i = 0; i < sizeof(memory) / sizeof(memory[0]); i++)
@@ -161,9 +172,10 @@ static int queue_step(void *context)
 {
     const struct optimizer_spec spec = {
         .kind = OPTIMIZER_SGD, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true};
-    const struct loss_spec loss = {.kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3};
     const struct step *s = context;
     struct rank *r = s->rank;
+    const struct loss_spec loss = {
+        .kind = DISTILL_KD, .temperature = 3.0, .alpha = 0.3, .scale = r->arenas.scale};
     int rc = RETORT_OK;
     r->calls++;
     TRY(engine_zero(r->engine, r->sums, LOSS_SUMS * sizeof(double)));
@@ -280,6 +292,7 @@ static void twenty_steps_are_the_reference_ones(void **state)
     (void)state;
     close_to_the_reference(PRECISION_F32, 1e-4);
     close_to_the_reference(PRECISION_BF16, 3e-2);
+    close_to_the_reference(PRECISION_FP16, 1e-2);
 }
 
 static void same_bits(const struct outcome *a, const struct outcome *b)
@@ -302,8 +315,8 @@ static void run_same(const struct outcome *expected, int64_t precision, enum way
 static void graphs_replay_the_same_bits(void **state)
 {
     (void)state;
-    static const int64_t precisions[] = {PRECISION_F32, PRECISION_BF16};
-    for (int i = 0; i < 2; i++) {
+    static const int64_t precisions[] = {PRECISION_F32, PRECISION_BF16, PRECISION_FP16};
+    for (int i = 0; i < 3; i++) {
         struct outcome plain;
         run(&plain, device, precisions[i], PLAIN);
         run_same(&plain, precisions[i], PIECES);
@@ -362,6 +375,49 @@ static void a_few_keys_are_replayed(void **state)
     engine_close(&s.engine);
 }
 
+// All of the arenas that an update writes.
+static void take_arenas(struct rank *r, float *out)
+{
+    void *const arenas[] = {r->arenas.weights, r->arenas.moment1, r->arenas.ema};
+    for (size_t i = 0; i < 3; i++)
+        OK(engine_to_f32(r->engine, out + i * r->graph->total, arenas[i], r->graph->total));
+}
+
+// A loss scale that is too large for f16 comes down, without a mark on what is trained; then it
+// goes up again.
+static void overflow_skips_the_update(void **state)
+{
+    (void)state;
+    struct rank r;
+    struct loss_scale before, after;
+    int grown = 0;
+    rank_open(&r, device, PRECISION_FP16, WHOLE);
+    put_scale(&r, 0x1p22F);
+    size_t bytes = 3 * r.graph->total * sizeof(float);
+    float *was = malloc(bytes), *is = malloc(bytes);
+    assert_true(was && is);
+    for (int step = 0; step < STEPS; step++) {
+        OK(engine_download(r.engine, &before, r.arenas.scale, sizeof(before)));
+        take_arenas(&r, was);
+        rank_step(&r, step, WHOLE);
+        take_arenas(&r, is);
+        OK(engine_download(r.engine, &after, r.arenas.scale, sizeof(after)));
+        bool skipped = after.skipped > before.skipped;
+        grown += after.scale > before.scale;
+        assert_int_equal(memcmp(was, is, bytes) == 0, skipped);
+        assert_true(after.scale == before.scale * (skipped                  ? 0.5F
+                                                   : before.good_steps == 2 ? 2.0F
+                                                                            : 1.0F));
+    }
+    assert_in_range(after.skipped, 3, STEPS - 6);
+    assert_true(grown > 0);
+    for (size_t i = 0; i < 3 * r.graph->total; i++)
+        assert_true(isfinite(is[i]));
+    free(was);
+    free(is);
+    rank_close(&r);
+}
+
 #ifdef TEST_SOFTGPU
 static void nothing_runs_too_early(void **state)
 {
@@ -408,13 +464,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(twenty_steps_are_the_reference_ones),
         cmocka_unit_test(graphs_replay_the_same_bits),
         cmocka_unit_test(a_few_keys_are_replayed),
+        cmocka_unit_test(overflow_skips_the_update),
 #ifdef TEST_SOFTGPU
         cmocka_unit_test(nothing_runs_too_early),
         cmocka_unit_test(a_refused_capture_changes_no_bit),
 #endif
     };
     int failed = cmocka_run_group_tests_name("CUDA steps", tests, NULL, NULL);
-    free(plan_f32);
-    free(plan_bf16);
+    for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++)
+        free(plans[i]);
     return failed;
 }

@@ -2,9 +2,12 @@
 
 #include "models/cuda/kernels/update.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/cuda/kernels/finite.h"
+#include "models/cuda/kernels/loss_scale.h"
 #include "models/graph_build.h"
 #include "tests/models/support.h"
 
@@ -167,6 +170,71 @@ static void a_range_is_updated_alone(void **unused)
     }
 }
 
+// What engine_update queues for scaled gradients.
+static void scaled_step(struct both *b, const struct step_scalars *scalars,
+                        struct loss_scale *scale, struct loss_scale *now)
+{
+    struct arenas a = arenas_of(b->device, b->begin, b->end);
+    a.scale = scale;
+    OK(cudaMemcpy(b->scalars, scalars, sizeof(*scalars), cudaMemcpyHostToDevice));
+    OK(not_finite_launch(&scale->not_finite, b->device[1], b->graph->total, NULL));
+    OK(update_launch(b->pieces, b->piece_count, &a, &SPECS[1], b->scalars, NULL));
+    OK(loss_scale_launch(scale, NULL));
+    OK(cudaMemcpy(now, scale, sizeof(*now), cudaMemcpyDeviceToHost));
+}
+
+// Puts the host's gradients there, the trained ones times `by`.
+static void put_gradients(struct both *b, float by, float last)
+{
+    float *scaled = malloc(b->bytes);
+    for (size_t i = 0; i < b->graph->total; i++)
+        scaled[i] = b->values[1][i] * (i < b->graph->trainable ? by : 1.0F);
+    if (last != 0.0F)
+        scaled[b->graph->trainable - 1] = last;
+    OK(cudaMemcpy(b->device[1], scaled, b->bytes, cudaMemcpyHostToDevice));
+    free(scaled);
+}
+
+static void check_scale(const struct loss_scale *s, float scale, int64_t good, int64_t skipped)
+{
+    assert_true(s->scale == scale);
+    assert_int_equal(s->not_finite, 0);
+    assert_int_equal(s->good_steps, good);
+    assert_int_equal(s->skipped, skipped);
+}
+
+// Scaled gradients give the bits of others; one that is not finite leaves everything as it is.
+static void scaled_gradients_are_divided_or_skipped(void **unused)
+{
+    (void)unused;
+    static const float BAD[] = {INFINITY, -INFINITY, NAN};
+    const struct step_scalars s = {.lr = 0.1, .ema_decay = 0.5};
+    struct loss_scale now = {.scale = 1024.0F, .growth_steps = 2}, *scale;
+    struct both b;
+    both_open(&b, 0, SIZE_MAX);
+    struct arenas host = arenas_of(b.values, 0, b.graph->total);
+    OK(cudaMalloc((void **)&scale, sizeof(*scale)));
+    OK(cudaMemcpy(scale, &now, sizeof(now), cudaMemcpyHostToDevice));
+    float expected = 1024.0F;
+    for (int64_t t = 0; t < 6; t++) {
+        bool bad = t % 2 == 0; // the good ones never come twice in a row
+        put_gradients(&b, expected, bad ? BAD[t / 2] : 0.0F);
+        if (!bad)
+            assert_int_equal(engine_update(&b.host.base, b.graph, &host, &SPECS[1], &s), 0);
+        scaled_step(&b, &s, scale, &now);
+        for (int a = 0; a < ARENAS; a++)
+            if (a != 1) // gradients
+                same_bits(&b, a, NULL, 0, b.graph->total);
+        expected *= bad ? 0.5F : 1.0F;
+        check_scale(&now, expected, bad ? 0 : 1, t / 2 + 1);
+    }
+    put_gradients(&b, expected, 0.0F);
+    scaled_step(&b, &s, scale, &now); // the second in a row
+    check_scale(&now, 256.0F, 0, 3);
+    OK(cudaFree(scale));
+    both_close(&b);
+}
+
 // In order, without gaps, each as its parameters are, and no larger than a block's work.
 static void pieces_cover_the_arena(void **unused)
 {
@@ -199,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_bits_are_the_hosts),
         cmocka_unit_test(a_range_is_updated_alone),
+        cmocka_unit_test(scaled_gradients_are_divided_or_skipped),
         cmocka_unit_test(pieces_cover_the_arena),
     };
     return cmocka_run_group_tests_name("update kernel", tests, NULL, NULL);

@@ -71,6 +71,32 @@ expect 0 "$retort" eval half1 --device "$device" --ranks 1
     "$(sed -n 's/.*val_loss":\([^,}]*\).*/\1/p' half1/metrics.jsonl | head -1)" ] ||
     fail "bf16 is f32"
 
+# In fp16, from a scale of the loss that is too large: updates are skipped until it fits, the same
+# ones on any number of GPUs, and a resume knows the scale.
+narrow() { # run|start FOLDER RANKS
+    "$1" "$2" "$3" --stages teacher --set run.precision=fp16 --set run.loss_scale=1048576 \
+        --set run.loss_scale_steps=3
+}
+expect 0 narrow run narrow1 1
+narrow start narrow2 2
+"$RETORT_HELPERS/kill_at" narrow2 teacher 3 || fail "no rank to kill"
+ended 4
+expect 0 narrow run narrow2 2
+same_bits narrow1 narrow2 teacher
+grep '"event":"epoch"' narrow1/metrics.jsonl | tail -1 >scale1
+for key in loss_scale skipped_steps; do
+    value=$(sed -n "s/.*\"$key\":\([0-9.]*\).*/\1/p" scale1)
+    echo "$key in fp16: $value"
+    [ "$value" = "$(grep '"event":"epoch"' narrow2/metrics.jsonl | tail -1 |
+        sed -n "s/.*\"$key\":\([0-9.]*\).*/\1/p")" ] || fail "another $key after a resume"
+done
+grep -q '"skipped_steps":[1-9]' scale1 || fail "nothing was skipped: $(cat scale1)"
+expect 0 "$retort" eval narrow1 --device "$device" --ranks 1
+expect 2 run odd 1 --set run.precision=fp16 --set run.loss_scale=1000
+one_error "run.loss_scale: 1000 is no power of two"
+expect 2 run odd 1 --set run.precision=fp16 --set teacher.optimizer.shard=true
+one_error "run.precision: fp16 needs all gradients on each rank"
+
 # What training measured last is what eval finds, on any number of GPUs; the CPU is close.
 value() { # KEY: a number of the JSON in the output
     sed -n "s/.*\"$1\":\([0-9.e+-]*\).*/\1/p" "$work/output"
@@ -92,6 +118,11 @@ expect 0 "$retort" bench --device "$device" --arch conv4/4 --batch 2 --ranks 2 -
 grep -q "\"device\":\"$device\".*\"precision\":\"bf16\",\"ranks\":2" "$work/output" ||
     fail "no such bench"
 awk "BEGIN { exit !($(value images_per_s) > 0) }" || fail "bench measures nothing"
+for precision in tf32 fp16; do
+    expect 0 "$retort" bench --device "$device" --arch conv4/12 --batch 1 --ranks 1 --seconds 1 \
+        --json --precision $precision
+    grep -q "\"precision\":\"$precision\"" "$work/output" || fail "bench is not in $precision"
+done
 
 # A run stays where it began, and why a GPU cannot be used is one line.
 expect 2 run on1 1 --device cpu

@@ -77,6 +77,8 @@ __device__ lane_sums over_classes(const loss_job &job, const softmaxes &s, f32_r
     const loss_weights &w = job.weights;
     bool distilled = job.teacher != nullptr;
     double mine = z[label], scale = gradient != nullptr ? job.scalars->inverse_batch : 0.0;
+    if (job.scale != nullptr)
+        scale *= (double)job.scale->scale;
     lane_sums sums = {};
     for (int c = (int)threadIdx.x % WARP; c < job.classes; c += WARP) {
         double log_p = loss_log_softmax(s.hard, z[c]), soft_p = 0.0, soft_q = 0.0;

@@ -31,7 +31,8 @@ struct loss_job {
     int count, classes;
     struct loss_weights weights;
     const struct step_scalars *scalars;
-    void *gradient; // [rows, padded classes], zeros behind `count`; NULL: none
+    const struct loss_scale *scale; // of the gradient; NULL: 1
+    void *gradient;                 // [rows, padded classes], zeros behind `count`; NULL: none
     int rows;
     double *row_sums; // scratch [count, LOSS_SUMS]
     double *sums;     // [LOSS_SUMS], +=

@@ -18,14 +18,15 @@ struct pointers {
     float *weights;
     const float *gradients;
     float *moment1, *moment2, *ema;
-    uint64_t begin; // the moments' and the EMA's element 0
+    uint64_t begin;          // the moments' and the EMA's element 0
+    const loss_scale *scale; // NULL: gradients are what they are
 };
 
 __device__ float parameter_step(const pointers &a, const constants &c, const step_scalars &s,
-                                float wd, uint64_t at)
+                                float wd, float unscale, uint64_t at)
 {
     uint64_t own = at - a.begin;
-    float w = a.weights[at], g = a.gradients[at], m = a.moment1[own], lr = (float)s.lr;
+    float w = a.weights[at], g = a.gradients[at] * unscale, m = a.moment1[own], lr = (float)s.lr;
     if (c.adamw) {
         float v = a.moment2[own];
         w = adamw_step_f32(w, g, &m, &v, lr, c.gain1, c.gain2, wd, (float)s.bias1, (float)s.bias2,
@@ -44,11 +45,14 @@ __global__ void __launch_bounds__(THREADS)
     const update_piece piece = pieces[blockIdx.x];
     const step_scalars s = *scalars;
     float wd = piece.treatment == UPDATE_DECAYED ? c.wd : 0.0f, decay = (float)s.ema_decay;
+    float unscale = a.scale != nullptr ? 1.0f / a.scale->scale : 1.0f; // exact: a power of two
+    if (a.scale != nullptr && a.scale->not_finite)
+        return;
     for (uint32_t i = threadIdx.x; i < piece.count; i += THREADS) {
         uint64_t at = piece.begin + i;
         float w = piece.treatment == UPDATE_RUNNING
                       ? running_step_f32(a.weights[at], a.gradients[at], c.running)
-                      : parameter_step(a, c, s, wd, at);
+                      : parameter_step(a, c, s, wd, unscale, at);
         a.weights[at] = w;
         if (a.ema != nullptr)
             a.ema[at - a.begin] = ema_step_f32(a.ema[at - a.begin], w, decay);
@@ -67,10 +71,13 @@ cudaError_t update_launch(const struct update_piece *pieces, size_t count,
                    (float)(1.0 - spec->beta1),    (float)(1.0 - spec->beta2),
                    (float)spec->epsilon,          (float)OPTIMIZER_RUNNING_MOMENTUM,
                    spec->kind == OPTIMIZER_ADAMW, spec->nesterov};
-    pointers a = {
-        static_cast<float *>(arenas->weights), static_cast<const float *>(arenas->gradients),
-        static_cast<float *>(arenas->moment1), static_cast<float *>(arenas->moment2),
-        static_cast<float *>(arenas->ema),     arenas->begin};
+    pointers a = {static_cast<float *>(arenas->weights),
+                  static_cast<const float *>(arenas->gradients),
+                  static_cast<float *>(arenas->moment1),
+                  static_cast<float *>(arenas->moment2),
+                  static_cast<float *>(arenas->ema),
+                  arenas->begin,
+                  arenas->scale};
     return kernel_launch(launch_shape{dim3((unsigned)count), dim3(THREADS), 0, stream},
                          update_kernel, pieces, a, c, scalars);
 }

@@ -2,8 +2,9 @@
 // The optimizer's step, the running statistics and the EMA in one pass over the arena.
 //
 // Every element is read once and written once, by the arithmetic of base/arith/optimizer.h: the
-// bits are the host engines'. The arena is cut into pieces that are treated alike, one a block. A
-// rank that owns a range of the arena cuts that range, and keeps moments and EMA of it alone.
+// bits are the host engines'. Where gradients are scaled and one is not finite, nothing is written.
+// The arena is cut into pieces that are treated alike, one a block. A rank that owns a range of the
+// arena cuts that range, and keeps moments and EMA of it alone.
 
 #include <cuda_runtime_api.h>
 
