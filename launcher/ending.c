@@ -52,15 +52,6 @@ static void judge_death(struct verdict *v, const struct ending *e)
            r->dead_host, r->dead_signal, signal_text(r->dead_signal), last);
 }
 
-static void judge_mpirun_death(struct verdict *v, const struct ending *e)
-{
-    char last[RELAY_TEXT];
-    int number = WTERMSIG(e->status);
-    last_seen(last, e, 0, true);
-    decide(v, RETORT_RANK, "mpirun was ended by signal %d (%s), and the ranks with it%s", number,
-           signal_text(number), last);
-}
-
 static bool is_worker_code(int code)
 {
     return (code >= RETORT_FAILED && code <= RETORT_NUMERIC) || code == RETORT_STOPPED;
@@ -89,6 +80,16 @@ static void heard(char *out, size_t out_bytes, const struct ending *e)
     if (e->run_folder && used < out_bytes)
         (void)snprintf(out + used, out_bytes - used, "; all it said is in %s/mpirun.log",
                        e->run_folder);
+}
+
+static void judge_mpirun_death(struct verdict *v, const struct ending *e)
+{
+    char last[RELAY_TEXT], more[2 * RELAY_TEXT];
+    int number = WTERMSIG(e->status);
+    last_seen(last, e, 0, true);
+    heard(more, sizeof more, e);
+    decide(v, RETORT_RANK, "mpirun was ended by signal %d (%s), and the ranks with it%s%s", number,
+           signal_text(number), last, more);
 }
 
 // A rank left with a code and without a line: a library has called exit(), or its line was lost.
@@ -158,7 +159,7 @@ void ending_judge(struct verdict *v, const struct ending *e)
         v->code = code;
     else if (r->exit_rank >= 0)
         judge_silence(v, e);
-    else if (code > 128) // so soon that mpirun does not know which
+    else if (code > 128 && code < 128 + NSIG) // so soon that mpirun does not know which
         decide(v, RETORT_RANK, "a rank was ended by signal %d (%s) right after its start",
                code - 128, strsignal(code - 128));
     else

@@ -48,6 +48,10 @@ done
 FAKE="done" expect 4 "$retort" run recipe.yaml --hosts "localhost:1" --ranks 2 --out slots
 one_line err
 says err 'mpirun says: .*slots'
+# So is what it ends itself for, where other hosts cannot be reached for want of ssh.
+OMPI_MCA_plm_rsh_agent=nothing FAKE="done" expect 4 "$retort" run recipe.yaml --hosts "elsewhere:2" --out reach
+one_line err
+says err 'mpirun says: .*plm_rsh_agent'
 expect 1 env PATH=/nowhere "$retort" run recipe.yaml --ranks 1 --out lost
 says err 'cannot start mpirun'
 
