@@ -87,6 +87,7 @@ expect 0 "$retort" devices
 says out '^gpu  *Some GPU, 85 GB \(84 GB free\), compute capability 9.0, PCI 0000:3b:00.0, near cores 0-31$'
 says out '^gpu  *Some GPU, 85 GB \(7 MB free\), compute capability 9.0$'
 says out '^gpu +Old GPU, 16 GB, compute capability 7.0; cannot be used: it is too old$'
+"$here/../gpu/usable" "$retort" || fail "what wants a GPU would be skipped here"
 says out '^driver +for CUDA 13.1$'
 says out '^libraries +CUDA 13.0, NCCL 2.28$'
 says out '^ {11}/opt/lib/libnccl.so.2$'
@@ -102,3 +103,6 @@ FAKE_GPUS='{"why": "there is no driver", "gpus": []}' expect 0 "$retort" run rec
 says out '--device cpu '
 FAKE_GPUS='{"why": "there is no driver", "gpus": []}' expect 0 "$retort" devices
 says out '^gpu +none: there is no driver$'
+! FAKE_GPUS='{"why": "there is no driver", "gpus": []}' "$here/../gpu/usable" "$retort" || fail "a GPU where there is none"
+! FAKE_GPUS='{"why": "", "gpus": [{"name": "Old", "major": 7, "minor": 0, "memory_bytes": 1, "why": "too old"}]}' \
+    "$here/../gpu/usable" "$retort" || fail "a GPU that is too old was taken"

@@ -3,6 +3,7 @@
 
 set -eu
 retort=$RETORT_BIN/retort
+tests=$(cd "$(dirname "$0")/.." && pwd)
 device=${RETORT_DEVICE:-auto}
 as=''
 precision=f32
@@ -15,6 +16,17 @@ cd "$work"
 fail() {
     echo "FAILED: $*" >&2
     exit 1
+}
+
+# Of the tests of GPUs: on the software GPU two of them, else skipped where there is none to use.
+gpus_or_skip() {
+    soft=true
+    [ "$device" = softgpu ] || soft=false
+    if $soft; then
+        export RETORT_PLUGINS="$RETORT_HELPERS" SOFTGPU_DEVICES=2
+    else
+        "$tests/gpu/usable" "$retort" || exit 77
+    fi
 }
 
 # expect CODE COMMAND…: the command ends with that code; its output is in $work/output.

@@ -2,13 +2,7 @@
 # Whole runs by the CUDA engine and its collectives, as retort-worker joins them: on the software
 # GPU, or with RETORT_DEVICE=cuda on GPUs (skipped where there is none).
 . "$(dirname "$0")/common.sh"
-soft=true
-[ "$device" = softgpu ] || soft=false
-if $soft; then
-    export RETORT_PLUGINS="$RETORT_HELPERS" SOFTGPU_DEVICES=2
-else
-    "$retort" devices | grep '^gpu .* compute capability' | grep -qv 'cannot be used' || exit 77
-fi
+gpus_or_skip
 
 "$retort" synth pictures --classes 4 --per-class 16 --val-per-class 8 --size 16 --seed 1
 "$retort" pack pictures small.h5

@@ -3,7 +3,7 @@
 # differs, over several epochs with a smaller last batch, momentum, EMA and a student whose teacher's
 # views alternate. On the software GPU.
 . "$(dirname "$0")/common.sh"
-export RETORT_PLUGINS="$RETORT_HELPERS" SOFTGPU_DEVICES=2
+gpus_or_skip
 plain='env RETORT_CUDA_EAGER=1'
 
 "$retort" synth pictures --classes 4 --per-class 10 --val-per-class 4 --size 16 --seed 1

@@ -2,13 +2,7 @@
 # A sharded optimizer on ranks with a GPU each, and on two that share one: the bits of one rank that
 # has it whole. On the software GPU, or with RETORT_DEVICE=cuda on GPUs (skipped where there is none).
 . "$(dirname "$0")/common.sh"
-soft=true
-[ "$device" = softgpu ] || soft=false
-if $soft; then
-    export RETORT_PLUGINS="$RETORT_HELPERS" SOFTGPU_DEVICES=2
-else
-    "$retort" devices | grep -q '^gpu .* compute capability [0-9.]*$' || exit 77
-fi
+gpus_or_skip
 
 "$retort" synth pictures --classes 4 --per-class 16 --val-per-class 8 --size 16 --seed 1
 "$retort" pack pictures small.h5
