@@ -17,28 +17,14 @@ import time
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-SIZE, CLASSES, PICTURES, PAD = 64, 200, 512, 4
+from compare import CONVS
+from pytorch_network import CLASSES, network
+
+SIZE, PICTURES, PAD = 64, 512, 4
 WINDOWS, WARM_UP_STEPS = 7, 3
-CONVS = {
-    "conv4": [(12, 1), (24, 2), (48, 2), (96, 2)],
-    "conv12": [(12, 1), (12, 1), (24, 2), (24, 1), (48, 2), (48, 1),
-               (96, 2), (96, 1), (192, 2), (192, 1), (192, 1), (192, 1)],
-}
-
-
-def network(arch):
-    layers, inputs, size = [], 3, SIZE
-    for channels, stride in CONVS[arch]:
-        layers += [nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=False),
-                   nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-        inputs, size = channels, size // stride
-    return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(),
-                         nn.Linear(inputs * (size // 2) ** 2, 512), nn.ReLU(inplace=True),
-                         nn.Linear(512, CLASSES))
 
 
 class Pictures:
@@ -70,7 +56,7 @@ class Pictures:
 class Trainer:
     def __init__(self, o, rank):
         torch.manual_seed(rank)
-        net = network(o.arch)
+        net = network(o.arch, SIZE)
         if o.channels_last:
             net = net.to(memory_format=torch.channels_last)
         decayed = [p for p in net.parameters() if p.dim() > 1]
