@@ -214,16 +214,15 @@ fail:
     return rc;
 }
 
-// Returns 0 or errno.
-static int write_all(int descriptor, const char *data, size_t bytes)
+int write_all(int descriptor, const void *data, size_t bytes)
 {
-    while (bytes > 0) {
-        ssize_t written = write(descriptor, data, bytes);
+    for (const char *rest = data; bytes > 0;) {
+        ssize_t written = write(descriptor, rest, bytes);
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0)
             return errno;
-        data += written;
+        rest += written;
         bytes -= (size_t)written;
     }
     return 0;

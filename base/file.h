@@ -38,6 +38,9 @@ int file_write_whole(const char *path, const void *data, size_t bytes);
 // for the disk. False when it could not be.
 bool file_offer(const char *path, const void *data, size_t bytes);
 
+// All bytes to an open descriptor, in as many calls as it takes, signals in between included: 0 or
+// errno; no message.
+int write_all(int descriptor, const void *data, size_t bytes);
 // Flushes a file's data or a folder's entries to disk.
 int file_flush(const char *path);
 int folder_flush(const char *path);

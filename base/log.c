@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 enum { LINE_CAPACITY = 16384, HOST_CAPACITY = 256 };
 static const double REDRAW_EVERY_S = 0.1;
@@ -55,31 +56,18 @@ void log_close(void)
     pthread_mutex_unlock(&logger.lock);
 }
 
-// One write(2) a line, so that the lines of several ranks do not mix. A logger that cannot write
+// Prints `line` (its newline included) to `descriptor` and to the log file, each in one write(2),
+// so that the lines of several ranks do not mix. Call under the lock. A logger that cannot write
 // has nowhere to say so: it goes on.
-static void write_all(int descriptor, const char *text, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t written = write(descriptor, text, bytes);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return;
-        text += written;
-        bytes -= (size_t)written;
-    }
-}
-
-// Prints `line` (its newline included) to `descriptor` and to the log file. Call under the lock.
 static void emit(int descriptor, const char *line, size_t bytes)
 {
     fflush(stdout);
     if (logger.drawn)
-        write_all(STDOUT_FILENO, ERASE_LINE, sizeof ERASE_LINE - 1);
+        (void)write_all(STDOUT_FILENO, ERASE_LINE, sizeof ERASE_LINE - 1);
     logger.drawn = false;
-    write_all(descriptor, line, bytes);
+    (void)write_all(descriptor, line, bytes);
     if (logger.file >= 0)
-        write_all(logger.file, line, bytes);
+        (void)write_all(logger.file, line, bytes);
 }
 
 // Adds the newline, cutting what does not fit; returns the length with it.
@@ -181,7 +169,7 @@ static void redraw(const char *text)
         return;
     pthread_mutex_lock(&logger.lock);
     fflush(stdout);
-    write_all(STDOUT_FILENO, line, strlen(line));
+    (void)write_all(STDOUT_FILENO, line, strlen(line));
     logger.drawn = true;
     pthread_mutex_unlock(&logger.lock);
 }
@@ -212,7 +200,7 @@ void progress_end(struct progress *p)
     p->drawn = false;
     pthread_mutex_lock(&logger.lock);
     if (logger.drawn)
-        write_all(STDOUT_FILENO, "\n", 1);
+        (void)write_all(STDOUT_FILENO, "\n", 1);
     logger.drawn = false;
     pthread_mutex_unlock(&logger.lock);
 }

@@ -130,12 +130,10 @@ static int copy_file(const char *from, const char *partial, const char *to)
     TRY_ELSE(in >= 0, RETORT_INPUT, "cannot open %s: %s", from, strerror(errno));
     out = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     TRY_ELSE(out >= 0, RETORT_WRITE, "cannot write %s: %s", to, strerror(errno));
-    while ((got = read(in, buffer, sizeof buffer)) > 0)
-        for (ssize_t done = 0; done < got;) {
-            ssize_t put = write(out, buffer + done, (size_t)(got - done));
-            TRY_ELSE(put > 0, RETORT_WRITE, "cannot write %s: %s", to, strerror(errno));
-            done += put;
-        }
+    while ((got = read(in, buffer, sizeof buffer)) > 0) {
+        int why = write_all(out, buffer, (size_t)got);
+        TRY_ELSE(why == 0, RETORT_WRITE, "cannot write %s: %s", to, strerror(why));
+    }
     TRY_ELSE(got == 0, RETORT_INPUT, "cannot read %s: %s", from, strerror(errno));
 fail:
     if (in >= 0)

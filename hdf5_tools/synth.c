@@ -57,14 +57,7 @@ write_file(const struct synth_job *job, const void *data, size_t bytes, const ch
     va_end(arguments);
     snprintf(path, sizeof path, "%s/%s", job->folder, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int why = fd < 0 ? errno : 0;
-    while (why == 0 && bytes > 0) {
-        ssize_t put = write(fd, data, bytes);
-        if (put < 0 && errno != EINTR)
-            why = errno;
-        data = (const char *)data + (put > 0 ? put : 0);
-        bytes -= put > 0 ? (size_t)put : 0;
-    }
+    int why = fd < 0 ? errno : write_all(fd, data, bytes);
     if (fd >= 0 && close(fd) != 0 && why == 0)
         why = errno;
     return why == 0 ? RETORT_OK
@@ -206,7 +199,7 @@ static int check_empty(const char *path)
 }
 
 // Writes everything into the job's folder and renames that.
-static int write_all(struct synth_job *job)
+static int write_set(struct synth_job *job)
 {
     const struct synth_options *o = job->options;
     int rc;
@@ -244,7 +237,7 @@ int synth(const struct synth_options *o)
     sigset_t before;
     interrupt_hold(&before);
     progress_init(&job.progress, "drawing", train + val);
-    rc = write_all(&job);
+    rc = write_set(&job);
     progress_end(&job.progress);
     interrupt_release(&before);
     free(job.pixels);

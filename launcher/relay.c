@@ -2,11 +2,12 @@
 #include "launcher/relay_srun.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/file.h"
 
 enum { FRAME_DASHES = 60 };
 static const char ERASE_LINE[] = "\r\x1b[K";
@@ -15,19 +16,6 @@ void relay_init(struct relay *r, int log)
 {
     *r = (struct relay){.log = log, .error_rank = -1, .dead_rank = -1, .exit_rank = -1};
     r->terminal = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
-}
-
-static void write_all(int descriptor, const char *text, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t written = write(descriptor, text, bytes);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return;
-        text += written;
-        bytes -= (size_t)written;
-    }
 }
 
 static bool starts_with(const char *text, const char *start)
@@ -118,7 +106,7 @@ static void show(const struct relay *r, const char *line)
 {
     char out[RELAY_LINE + sizeof ERASE_LINE + 1];
     int bytes = snprintf(out, sizeof out, "%s%s\n", r->terminal ? ERASE_LINE : "", line);
-    write_all(STDERR_FILENO, out, (size_t)bytes);
+    (void)write_all(STDERR_FILENO, out, (size_t)bytes);
 }
 
 static void take_line(struct relay *r)
@@ -126,7 +114,7 @@ static void take_line(struct relay *r)
     char *line = r->line;
     line[r->used] = '\n';
     if (r->log >= 0)
-        write_all(r->log, line, r->used + 1);
+        (void)write_all(r->log, line, r->used + 1);
     line[r->used] = '\0';
     r->used = 0;
     if (is_ours(line)) { // ranks are heard inside a banner too

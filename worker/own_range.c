@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 
-static size_t sooner(size_t a, size_t b)
+static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -25,8 +25,8 @@ void own_range_init(struct trainer *t)
 
 struct own_range own_range_of(const struct trainer *t, size_t arena_count)
 {
-    const size_t begin = sooner(t->arenas.begin, arena_count);
-    return (struct own_range){begin, sooner(t->arenas.end, arena_count) - begin};
+    const size_t begin = smaller(t->arenas.begin, arena_count);
+    return (struct own_range){begin, smaller(t->arenas.end, arena_count) - begin};
 }
 
 int own_range_sum(struct trainer *t)
