@@ -13,6 +13,11 @@ enum {
     OP_UNPACK
 }; // the first three as dnn_direction
 
+static bool has_bias(const struct layer *l)
+{
+    return l->node->has_bias || l->folded != NULL;
+}
+
 static struct dnn_conv conv_shape(const struct layer *l, int count)
 {
     return (struct dnn_conv){.count = count,
@@ -26,7 +31,7 @@ static struct dnn_conv conv_shape(const struct layer *l, int count)
                              .stride = l->node->stride,
                              .padding = l->node->padding,
                              .plain_input = !l->in.blocked,
-                             .bias = l->node->has_bias,
+                             .bias = has_bias(l),
                              .relu = l->relu};
 }
 
@@ -55,16 +60,36 @@ static bool weights_padded(const struct layer *l)
     return l->in.padded != l->in.channels || l->out.padded != l->out.channels;
 }
 
-// Copies rows between [out, in, taps] and [out, padded in, taps].
-static void copy_rows(const struct layer *l, float *padded, float *dense, bool to_padded)
+// The arena's weights as [out, in, taps], or with both sides padded: where that, or a folded
+// BatchNorm, makes a difference, a copy.
+static float *plain_weights(struct cpu_network *n, const struct layer *l, bool padded)
 {
+    const float *weights = cpu_weights(n, l->node->weight);
     size_t taps = (size_t)l->node->kernel * l->node->kernel, row = l->in.channels * taps;
+    size_t step = padded ? l->in.padded * taps : row;
+    if (l->folded == NULL && !(padded && weights_padded(l)))
+        return (float *)(uintptr_t)weights;
+    float *copy = n->first->plain.data;
+    memset(copy, 0, weight_elements(l) * sizeof(float));
     for (int o = 0; o < l->out.channels; o++) {
-        float *p = padded + o * l->in.padded * taps, *q = dense + o * row;
-        if (to_padded)
-            memcpy(p, q, row * sizeof(float));
-        else
-            memcpy(q, p, row * sizeof(float));
+        double factor = 1.0, shift;
+        if (l->folded != NULL)
+            norm_fold(n, l->folded, o, &factor, &shift);
+        for (size_t i = 0; i < row; i++)
+            copy[o * step + i] = (float)(factor * (double)weights[o * row + i]);
+    }
+    return copy;
+}
+
+static void set_bias(const struct cpu_network *n, const struct layer *l)
+{
+    for (int o = 0; o < l->out.channels; o++) {
+        double factor = 1.0, shift = 0.0;
+        if (l->folded != NULL)
+            norm_fold(n, l->folded, o, &factor, &shift);
+        if (l->node->has_bias)
+            shift += factor * (double)cpu_weights(n, l->node->bias)[o];
+        l->conv->bias[o] = (float)shift;
     }
 }
 
@@ -73,12 +98,7 @@ static int pack_weights(struct cpu_network *n, struct layer *l, int first)
 {
     int rc = RETORT_OK;
     struct conv_state *c = l->conv;
-    float *weights = (float *)(uintptr_t)cpu_weights(n, l->node->weight);
-    if (first < c->pack_count && weights_padded(l)) {
-        memset(n->first->plain.data, 0, weight_elements(l) * sizeof(float));
-        copy_rows(l, n->first->plain.data, weights, true);
-        weights = n->first->plain.data;
-    }
+    float *weights = first < c->pack_count ? plain_weights(n, l, true) : NULL;
     for (int i = first; i < c->pack_count; i++) {
         TRY(dnn_op_bind(&n->engine->dnn, &c->packs[i].pack, DNNL_ARG_FROM, weights));
         TRY(cpu_op_run(n, &c->packs[i].pack));
@@ -130,7 +150,7 @@ static int bind_forward(struct cpu_network *n, struct layer *l, struct dnn_op *o
     if (l->x != NULL)
         TRY(dnn_op_bind(d, op, DNNL_ARG_SRC, l->x));
     TRY(dnn_op_bind(d, op, DNNL_ARG_WEIGHTS, weights));
-    if (l->node->has_bias)
+    if (has_bias(l))
         TRY(dnn_op_bind(d, op, DNNL_ARG_BIAS, l->conv->bias));
     TRY(dnn_op_bind(d, op, DNNL_ARG_DST, l->y));
 fail:
@@ -275,11 +295,11 @@ static int conv_open(struct cpu_network *n, struct layer *l)
         return RETORT_OK;
     }
     TRY(cpu_network_alloc(n, sizeof(*l->conv), &l->conv));
-    if (l->node->has_bias) {
+    if (has_bias(l)) {
         TRY(cpu_network_alloc(n, bytes, &l->conv->bias));
         TRY(cpu_network_alloc(n, bytes, &l->conv->bias_gradient));
     }
-    if (weights_padded(l))
+    if (weights_padded(l) || l->folded != NULL)
         TRY(cpu_scratch_reserve(n, &n->first->plain, weight_elements(l) * sizeof(float)));
     own_describe(&l->conv->own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
 fail:
@@ -289,12 +309,12 @@ fail:
 static int conv_set_weights(struct cpu_network *n, struct layer *l)
 {
     const struct conv_state *c = l->conv;
-    const float *weights = cpu_weights(n, l->node->weight);
-    if (l->node->has_bias)
-        memcpy(c->bias, cpu_weights(n, l->node->bias), (size_t)l->out.channels * sizeof(float));
+    if (has_bias(l))
+        set_bias(n, l);
     for (int d = DNN_FORWARD; d <= DNN_BACKWARD_DATA; d++)
         if (is_own(l, d) && conv_has_direction(n, l, d))
-            own_set_weights(&c->own, weights, d == DNN_BACKWARD_DATA, c->own.weights[d]);
+            own_set_weights(&c->own, plain_weights(n, l, false), d == DNN_BACKWARD_DATA,
+                            c->own.weights[d]);
     return pack_weights(n, l, 0);
 }
 
@@ -302,6 +322,14 @@ static int conv_forward(struct cpu_network *n, struct layer *l, struct kernels *
 {
     return conv_run(n, l, &k->op[OP_FORWARD], n->host.count, DNN_FORWARD,
                     l->conv->algorithm[DNN_FORWARD]);
+}
+
+// dense [out, in, taps] = of rows whose both sides are padded.
+static void drop_padding(const struct layer *l, const float *padded, float *dense)
+{
+    size_t taps = (size_t)l->node->kernel * l->node->kernel, row = l->in.channels * taps;
+    for (int o = 0; o < l->out.channels; o++)
+        memcpy(dense + o * row, padded + o * l->in.padded * taps, row * sizeof(float));
 }
 
 // From the staging buffer into the arena, padding dropped.
@@ -323,7 +351,7 @@ static int unpack_gradients(struct cpu_network *n, struct layer *l, struct dnn_o
     TRY(dnn_op_bind(d, unpack, DNNL_ARG_TO, weights_padded(l) ? n->first->plain.data : to));
     TRY(cpu_op_run(n, unpack));
     if (weights_padded(l))
-        copy_rows(l, n->first->plain.data, to, false);
+        drop_padding(l, n->first->plain.data, to);
 fail:
     return rc;
 }

@@ -18,8 +18,6 @@
         }                                                                                          \
     } while (0)
 
-static const float EPSILON = 1e-5F;
-
 // ---- formats: a value in version 2, a handle in version 3
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -342,65 +340,6 @@ int dnn_unpack_create(struct dnn_op *out, const struct dnn *d, const struct dnn_
     TRY(reorder_create(out, d, format_of(conv, arg), VIEW(plain)));
 fail:
     format_free(&plain);
-    return rc;
-}
-
-// ---- batch normalisation
-
-static dnnl_status_t norm_describe(dnnl_primitive_desc_t *out, const struct dnn *d, format_view x,
-                                   enum dnn_norm_pass pass, bool relu, dnnl_primitive_desc_t hint)
-{
-    unsigned flags = (unsigned)dnnl_use_scale | (unsigned)dnnl_use_shift;
-    if (relu)
-        flags |= (unsigned)dnnl_fuse_norm_relu;
-    if (pass == DNN_NORM_EVAL)
-        flags |= (unsigned)dnnl_use_global_stats;
-    // fuse_norm_relu needs no workspace in inference.
-    dnnl_prop_kind_t prop = pass == DNN_NORM_EVAL ? dnnl_forward_inference : dnnl_forward_training;
-    dnnl_primitive_attr_t attr = attributes(false);
-    if (attr == NULL)
-        return dnnl_out_of_memory;
-    dnnl_status_t status;
-#if DNNL_VERSION_MAJOR >= 3
-    if (pass == DNN_NORM_BACKWARD)
-        status = dnnl_batch_normalization_backward_primitive_desc_create(
-            out, d->engine, dnnl_backward, x, x, x, EPSILON, flags, hint, attr);
-    else
-        status = dnnl_batch_normalization_forward_primitive_desc_create(out, d->engine, prop, x, x,
-                                                                        EPSILON, flags, attr);
-#else
-    dnnl_batch_normalization_desc_t desc;
-    if (pass == DNN_NORM_BACKWARD)
-        status =
-            dnnl_batch_normalization_backward_desc_init(&desc, dnnl_backward, x, x, EPSILON, flags);
-    else
-        status = dnnl_batch_normalization_forward_desc_init(&desc, prop, x, EPSILON, flags);
-    if (status == dnnl_success)
-        status = dnnl_primitive_desc_create(out, &desc, attr, d->engine, hint);
-#endif
-    dnnl_primitive_attr_destroy(attr);
-    return status;
-}
-
-int dnn_norm_create(struct dnn_op *out, const struct dnn *d, const struct dnn_norm *shape,
-                    enum dnn_norm_pass pass)
-{
-    int rc = RETORT_OK;
-    format_t x = NO_FORMAT;
-    dnnl_primitive_desc_t hint = NULL;
-    *out = (struct dnn_op){0};
-    TRY_DNNL(init4(&x, shape->count, shape->channels, shape->height, shape->width,
-                   shape->plain ? dnnl_nchw : blocked(d)));
-    if (pass == DNN_NORM_BACKWARD)
-        TRY_DNNL(norm_describe(&hint, d, VIEW(x), DNN_NORM_TRAIN, shape->relu, NULL));
-    TRY_DNNL(norm_describe(&out->description, d, VIEW(x), pass, shape->relu, hint));
-    TRY_DNNL(dnnl_primitive_create(&out->primitive, out->description));
-fail:
-    if (hint != NULL)
-        dnnl_primitive_desc_destroy(hint);
-    format_free(&x);
-    if (rc != RETORT_OK)
-        dnn_op_free(out);
     return rc;
 }
 

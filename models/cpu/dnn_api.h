@@ -59,18 +59,6 @@ int dnn_pack_create(struct dnn_op *out, const struct dnn *d, const struct dnn_co
 int dnn_unpack_create(struct dnn_op *out, const struct dnn *d, const struct dnn_conv *shape,
                       const struct dnn_op *conv, int arg);
 
-struct dnn_norm {
-    int count, channels, height, width;
-    bool plain; // NCHW, else blocks
-    bool relu;  // fused
-};
-enum dnn_norm_pass { DNN_NORM_TRAIN, DNN_NORM_EVAL, DNN_NORM_BACKWARD };
-// Arguments: DNNL_ARG_SRC, MEAN, VARIANCE, SCALE, SHIFT, DST; DIFF_DST, DIFF_SRC, DIFF_SCALE,
-// DIFF_SHIFT; WORKSPACE (with relu, in training). Epsilon 1e-5, biased variance.
-enum { DNN_NORM_BACKWARD_TAKES_SHIFT = DNNL_VERSION_MAJOR < 3 }; // version 3 refuses it
-int dnn_norm_create(struct dnn_op *out, const struct dnn *d, const struct dnn_norm *shape,
-                    enum dnn_norm_pass pass);
-
 // Row-major C[m, n] = op(A) op(B) + beta C; op is the transpose where said.
 int dnn_gemm(bool transpose_a, bool transpose_b, int m, int n, int k, const float *a, int lda,
              const float *b, int ldb, float beta, float *c, int ldc);

@@ -53,6 +53,15 @@ static void append_flatten(struct cpu_network *n, const struct node *node)
         append(n, &FLATTEN_LAYER, node)->out = shape_plain(in.channels, in.height, in.width);
 }
 
+// A convolution's that nothing follows yet, where no statistics are taken: it does BatchNorm's
+// work.
+static bool folds_norm(const struct cpu_network *n)
+{
+    const struct layer *last = n->layer_count > 0 ? &n->layers[n->layer_count - 1] : NULL;
+    return !n->host.training && last != NULL && last->ops == &CONV_LAYER && !last->relu &&
+           last->folded == NULL;
+}
+
 static int append_node(struct cpu_network *n, const struct node *node)
 {
     struct layer *l;
@@ -62,7 +71,10 @@ static int append_node(struct cpu_network *n, const struct node *node)
         l->out = shape_blocked(n, node->channels, node->height, node->width);
         break;
     case NODE_BATCHNORM:
-        append(n, node->synced ? &SYNCED_NORM_LAYER : &NORM_LAYER, node);
+        if (folds_norm(n))
+            n->layers[n->layer_count - 1].folded = node;
+        else
+            append(n, node->synced ? &SYNCED_NORM_LAYER : &NORM_LAYER, node);
         break;
     case NODE_ACTIVATION:
         if (node->activation != ACTIVATION_RELU)

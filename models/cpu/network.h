@@ -56,9 +56,7 @@ struct norm_state {
     float *mean, *variance; // of the last micro-batch, or the whole batch
     double values;          // numbers of a channel these are of
     float *scale_gradient, *shift_gradient;
-    void *workspace; // which outputs the ReLU let through
-    // Synchronised only: y = factor (x - mean) + shift, dx = factor (dy - base - slope (x - mean))
-    float *factor, *base, *slope;
+    float *factor, *base, *slope; // as norm_kernels.h has them
 };
 
 struct layer;
@@ -95,6 +93,9 @@ struct layer {
     const struct layer_ops *ops;
     const struct node *node; // borrowed
     bool relu;               // fused
+    // BatchNorm folded into a convolution's weights and bias, in networks that only evaluate; or
+    // NULL.
+    const struct node *folded;
     struct shape in, out;
     // Borrowed from the network's buffers, [max_batch] samples each. x of the first layer is NULL:
     // it reads the pictures. dx of the first is NULL: nobody asks for it.
@@ -177,10 +178,6 @@ bool conv_has_direction(const struct cpu_network *n, const struct layer *l,
 const char *conv_algorithm_name(enum conv_algorithm algorithm);
 
 // ---- norm.c
-int norm_open(struct cpu_network *n, struct layer *l);
-int norm_build_evaluation(struct cpu_network *n, struct layer *l, struct kernels *k, int count);
-int norm_set_weights(struct cpu_network *n, struct layer *l);
-int norm_evaluate(struct cpu_network *n, struct kernels *k);
-// The parameters' gradients, from scale_gradient and shift_gradient.
-void norm_give_gradients(struct cpu_network *n, struct layer *l, float *gradients);
-void norm_report_statistics(struct cpu_network *n, struct layer *l, double share, float *gradients);
+// In evaluation BatchNorm is y = *factor x + *shift of a channel.
+void norm_fold(const struct cpu_network *n, const struct node *norm, int channel, double *factor,
+               double *shift);

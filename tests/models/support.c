@@ -87,7 +87,8 @@ void bench_open_on(struct bench *b, const struct bench_options *o, struct graph 
                    uint64_t seed)
 {
     struct engine_options device = device_options(o->device, o->threads, o->precision);
-    struct network_options options = {.max_batch = o->max_batch, .training = true, .plan = o->plan};
+    struct network_options options = {
+        .max_batch = o->max_batch, .training = !o->evaluates, .plan = o->plan};
     struct picture_format format = {.height = graph->nodes[0].height,
                                     .width = graph->nodes[0].width,
                                     .mean = {0.5, 0.5, 0.5},
@@ -237,7 +238,7 @@ double test_difference(const double *a, const double *b, size_t count)
     return norm > 0.0 ? sqrt(error / norm) : sqrt(error);
 }
 
-static void check_logits_alike(const struct bench *b, const struct bench *expected, double limit)
+void bench_check_logits_alike(const struct bench *b, const struct bench *expected, double limit)
 {
     size_t count = (size_t)b->count * b->graph->classes;
     double *ours = malloc((count + 1) * sizeof(double)),
@@ -258,7 +259,7 @@ void bench_check_alike(struct bench *b, struct bench *expected, double limit)
 {
     bench_step(b);
     bench_step(expected);
-    check_logits_alike(b, expected, limit);
+    bench_check_logits_alike(b, expected, limit);
     for (int i = 0; i < b->graph->param_count; i++) {
         const struct param *p = &b->graph->params[i];
         // Where another BatchNorm follows, a shift moves the loss by what borders leave of it: its
@@ -273,7 +274,7 @@ void bench_check_alike(struct bench *b, struct bench *expected, double limit)
     }
     bench_loss(b, FORWARD_EVAL);
     bench_loss(expected, FORWARD_EVAL);
-    check_logits_alike(b, expected, limit);
+    bench_check_logits_alike(b, expected, limit);
 }
 
 // The loss's slope where elements [0, count) of w move by direction; the error of the third

@@ -43,6 +43,7 @@ struct bench_options {
     const char *device; // "reference", "cpu", "softgpu", "cuda"
     int threads, max_batch;
     const char *plan;  // NULL: the engine chooses
+    bool evaluates;    // a network without training
     int64_t precision; // 0: f64 on the reference engine, f32 elsewhere
 };
 
@@ -77,6 +78,8 @@ void bench_check_gradients(struct bench *b, int singles);
 // One step and one evaluation on both, of the same network and weights: logits, and gradients and
 // statistics of every parameter, differ by at most `limit`, norm over norm.
 void bench_check_alike(struct bench *b, struct bench *expected, double limit);
+// Logits of the last forward of each.
+void bench_check_logits_alike(const struct bench *b, const struct bench *expected, double limit);
 
 // ||a - b|| / ||b||; ||a|| where b is zero.
 double test_difference(const double *a, const double *b, size_t count);

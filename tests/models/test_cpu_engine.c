@@ -29,7 +29,7 @@ static const struct layer_case LAYERS[] = {
 };
 
 // The layer reads the pictures, or what a convolution of 18 channels (blocked, with padding) gives
-// it, and then hands gradients on. (BatchNorm of pictures is refused by cpu.)
+// it, and then hands gradients on.
 static struct graph *layer_graph(const struct layer_case *c, bool behind)
 {
     struct graph *g;
@@ -56,7 +56,7 @@ static void every_layer_is_the_reference_one(void **state)
     (void)state;
     const struct bench_options cpu = {.device = "cpu", .threads = 1, .max_batch = 8};
     for (size_t i = 0; i < sizeof(LAYERS) / sizeof(LAYERS[0]); i++)
-        for (int behind = LAYERS[i].kind == NODE_BATCHNORM; behind < 2; behind++) {
+        for (int behind = 0; behind < 2; behind++) {
             struct bench b, expected;
             bench_open_on(&b, &cpu, layer_graph(&LAYERS[i], behind), 5, 41);
             bench_open(&expected, layer_graph(&LAYERS[i], behind), 5, 41);
@@ -192,6 +192,15 @@ static bool has_own_kernels(void)
 #endif
 }
 
+// The text of a plan by which every convolution is done by our own kernels, but for the first.
+static void own_plan(char *plan, size_t bytes)
+{
+    int length = snprintf(plan, bytes, "conv1 fwd=direct bwd_weights=direct;");
+    for (int i = 2; i <= 12; i++)
+        length += snprintf(plan + length, bytes - length,
+                           "conv%d fwd=own bwd_data=own bwd_weights=own;", i);
+}
+
 // And so are our own kernels, at a size where tiles and groups of pixels reach over the edge, with
 // bias and ReLU too (test_cpu_kernels.c has them one by one).
 static void test_parity_own(void **state)
@@ -199,10 +208,7 @@ static void test_parity_own(void **state)
     (void)state;
     static const char *const ARCHS[] = {"conv12/2", "conv12/6"};
     char plan[1024];
-    int length = snprintf(plan, sizeof plan, "conv1 fwd=direct bwd_weights=direct;");
-    for (int i = 2; i <= 12; i++)
-        length += snprintf(plan + length, sizeof plan - length,
-                           "conv%d fwd=own bwd_data=own bwd_weights=own;", i);
+    own_plan(plan, sizeof plan);
     if (!has_own_kernels())
         skip();
     for (size_t i = 0; i < sizeof(ARCHS) / sizeof(ARCHS[0]); i++) {
@@ -215,6 +221,60 @@ static void test_parity_own(void **state)
         p.activation = ACTIVATION_RELU;
         check_parity(&p, 5, plan);
     }
+}
+
+// ---- networks that only evaluate: BatchNorm is folded into weights
+
+static void open_evaluation(struct bench *b, const char *device, const struct problem *p,
+                            const char *plan)
+{
+    const struct bench_options options = {.device = device,
+                                          .threads = p->threads,
+                                          .max_batch = p->max_batch,
+                                          .plan = plan,
+                                          .evaluates = true};
+    bench_open_on(b, &options, make_graph(p), p->max_batch, 3);
+    bench_random_pictures(b, p->max_batch, 5);
+    bench_loss(b, FORWARD_EVAL);
+}
+
+static void check_evaluation(const struct problem *p, const char *plan)
+{
+    struct bench cpu, reference;
+    open_evaluation(&cpu, "cpu", p, plan);
+    open_evaluation(&reference, "reference", p, NULL);
+    bench_check_logits_alike(&cpu, &reference, 1e-5);
+    // New weights are folded anew.
+    for (size_t i = 0; i < cpu.graph->total; i++)
+        cpu.weights[i] = reference.weights[i] = 0.9 * cpu.weights[i] + 0.001;
+    bench_loss(&cpu, FORWARD_EVAL);
+    bench_loss(&reference, FORWARD_EVAL);
+    bench_check_logits_alike(&cpu, &reference, 1e-5);
+    bench_close(&cpu);
+    bench_close(&reference);
+}
+
+// By the plan of a network that trains, as the evaluation of a stage does it.
+static void test_evaluation_alone(void **state)
+{
+    (void)state;
+    static const char *const ARCHS[] = {"conv12/2", "conv4"};
+    static const int64_t NORMS[] = {NORM_BATCH, NORM_BATCH_SYNC, NORM_NONE};
+    char own[1024];
+    own_plan(own, sizeof own);
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 3; k++) {
+            struct problem p = {ARCHS[i], NORMS[k], ACTIVATION_RELU, 32, 10, 5, 1};
+            char *plan = timed_plan(&p), *no_wino = plan_with(plan, "=wino", "=direct");
+            char *direct = plan_with(no_wino, "=own", "=direct");
+            check_evaluation(&p, plan);
+            check_evaluation(&p, direct);
+            if (has_own_kernels())
+                check_evaluation(&p, own);
+            free(plan);
+            free(no_wino);
+            free(direct);
+        }
 }
 
 // Two networks that follow one plan give the same bits, whatever sizes they met before.
@@ -346,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_parity_narrow),
         cmocka_unit_test(test_parity_direct),
         cmocka_unit_test(test_parity_own),
+        cmocka_unit_test(test_evaluation_alone),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_same_bits_threads),
         cmocka_unit_test(test_memory_stays),
