@@ -1,4 +1,6 @@
-// Which of cuDNN's plans a product runs by: the fastest, among those that may be taken.
+// Which of cuDNN's plans a product runs by: the fastest, among those that may be taken. And whether
+// a convolution adds up its output for the BatchNorm behind it: where that takes less time than the
+// plain convolution and a pass of ours.
 
 #include <stdlib.h>
 
@@ -51,19 +53,31 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+// The plain way to an output and its sums.
+static int run_apart(struct cuda_network *n, struct cuda_layer *l, enum direction direction)
+{
+    int rc = RETORT_OK;
+    TRY(cuda_product_run(n, l, direction));
+    TRY(cuda_norm_moments(n, l + 1));
+fail:
+    return rc;
+}
+
+typedef int timed_work(struct cuda_network *n, struct cuda_layer *l, enum direction direction);
+
 // The median of some runs after one to warm up.
-static int time_plan(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
-                     float *milliseconds)
+static int time_runs(timed_work *run, struct cuda_network *n, struct cuda_layer *l,
+                     enum direction direction, float *milliseconds)
 {
     cudaEvent_t begin = NULL, end = NULL;
     float runs[TIMED_RUNS];
     int rc = RETORT_OK;
     TRY_CUDA(cudaEventCreate(&begin));
     TRY_CUDA(cudaEventCreate(&end));
-    TRY(cuda_product_run(n, l, direction));
+    TRY(run(n, l, direction));
     for (int i = 0; i < TIMED_RUNS; i++) {
         TRY_CUDA(cudaEventRecord(begin, n->engine->stream));
-        TRY(cuda_product_run(n, l, direction));
+        TRY(run(n, l, direction));
         TRY_CUDA(cudaEventRecord(end, n->engine->stream));
         TRY_CUDA(cudaEventSynchronize(end));
         TRY_CUDA(cudaEventElapsedTime(&runs[i], begin, end));
@@ -115,7 +129,7 @@ static int weigh_offer(struct cuda_network *n, struct cuda_layer *l, enum direct
     float milliseconds = 0.0F;
     int rc = RETORT_OK;
     if (timed)
-        TRY(time_plan(n, l, direction, &milliseconds));
+        TRY(time_runs(cuda_product_run, n, l, direction, &milliseconds));
     if (!best->found || milliseconds < best->milliseconds) {
         dnn_plan_destroy(&best->plan);
         *best = (struct best){p->plan[direction], *offer, milliseconds, true};
@@ -123,6 +137,20 @@ static int weigh_offer(struct cuda_network *n, struct cuda_layer *l, enum direct
     }
 fail:
     dnn_plan_destroy(&p->plan[direction]);
+    return rc;
+}
+
+// Drops a plan with sums that gains nothing.
+static int weigh_sums(struct cuda_network *n, struct cuda_layer *l, struct best *best)
+{
+    float apart = 0.0F;
+    int rc = RETORT_OK;
+    TRY(time_runs(run_apart, n, l, TO_OUTPUT, &apart));
+    if (best->milliseconds >= apart) {
+        dnn_plan_destroy(&best->plan);
+        best->found = false;
+    }
+fail:
     return rc;
 }
 
@@ -146,8 +174,11 @@ int cuda_product_choose(struct cuda_network *n, struct cuda_layer *l, enum direc
             TRY(weigh_offer(n, l, direction, &offers[i], timed, &best));
         tried[offers[i].mode] += good;
     }
-    TRY_ELSE(best.found, RETORT_FAILED, "cuDNN has no algorithm for %s of %s with a batch of %d",
-             l->node->name, n->graph->arch, n->max_batch);
+    if (best.found && timed && direction == TO_SUMS)
+        TRY(weigh_sums(n, l, &best));
+    TRY_ELSE(best.found || direction == TO_SUMS, RETORT_FAILED,
+             "cuDNN has no algorithm for %s of %s with a batch of %d", l->node->name,
+             n->graph->arch, n->max_batch);
     p->plan[direction] = best.plan;
     p->offer[direction] = best.offer;
     best.plan = (struct dnn_plan){0};

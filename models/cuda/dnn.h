@@ -2,7 +2,8 @@
 // cuDNN's graph API (plain C backend) in the few words that the engine needs.
 //
 // A product is one convolution, in one of its three directions, or one matrix product: a graph of
-// one operation on three tensors. What could run it is an offer (engine and knobs, from the
+// one operation on three tensors; a second one may add up the channels of a convolution's output on
+// its way to memory. What could run it is an offer (engine and knobs, from the
 // heuristics or by a plan's text); an offer that cuDNN accepts becomes a plan; a call binds a plan
 // to memory. Where there is no GPU, plans are made for a described device (dnn_target.device).
 
@@ -27,7 +28,7 @@ struct dnn_target {
     dnn_desc device; // CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR
 };
 
-enum { DNN_RANK = 4, DNN_OPERANDS = 3 };
+enum { DNN_RANK = 4, DNN_FACTORS_AND_RESULT = 3, DNN_OPERANDS = 5 };
 struct dnn_tensor {
     cudnnDataType_t type;
     int rank;
@@ -48,8 +49,10 @@ enum dnn_operation {
 };
 struct dnn_product {
     enum dnn_operation operation;
-    struct dnn_tensor operand[DNN_OPERANDS]; // two factors and the result
-    int stride, padding;                     // of convolutions
+    // Two factors and the result. Of a forward convolution, maybe, the result's sum and sum of
+    // squares a channel, f32 [1, channels, 1, 1]. Those that are not wanted have rank 0.
+    struct dnn_tensor operand[DNN_OPERANDS];
+    int stride, padding; // of convolutions
 };
 
 // ---- graphs and what could run them
@@ -92,7 +95,7 @@ struct dnn_call {
     dnn_desc pack; // owned
     void *bound[DNN_OPERANDS], *workspace;
 };
-// Queues the plan on the handle's stream.
+// Queues the plan on the handle's stream; operands that the product does not have are NULL.
 int dnn_call_run(struct dnn_call *c, const struct dnn_plan *p, cudnnHandle_t handle,
                  void *const operands[DNN_OPERANDS], void *workspace);
 void dnn_call_free(struct dnn_call *c); // takes a zeroed one

@@ -37,7 +37,7 @@ struct dnn_tensor dnn_transposed(struct dnn_tensor m)
 
 // Descriptors of one graph: its parts may go once it is whole, cuDNN keeps what it needs.
 struct parts {
-    dnn_desc made[8];
+    dnn_desc made[DNN_OPERANDS + 3]; // tensors, operations and what describes them
     int count;
 };
 
@@ -97,7 +97,7 @@ fail:
 // How each operation names its descriptor and its operands.
 struct form {
     cudnnBackendDescriptorType_t type;
-    cudnnBackendAttributeName_t kind, operand[DNN_OPERANDS];
+    cudnnBackendAttributeName_t kind, operand[DNN_FACTORS_AND_RESULT];
 };
 static const struct form FORMS[] = {
     [DNN_CONV_FORWARD] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
@@ -141,10 +141,11 @@ fail:
     return rc;
 }
 
-static int operation_new(struct parts *parts, dnn_desc *out, const struct dnn_product *p)
+static int operation_new(struct parts *parts, dnn_desc *out, const struct dnn_product *p,
+                         const dnn_desc tensors[DNN_OPERANDS])
 {
     const struct form *form = &FORMS[p->operation];
-    dnn_desc kind, tensor;
+    dnn_desc kind;
     int rc = RETORT_OK;
     if (p->operation == DNN_MATMUL)
         TRY(matmul_new(parts, &kind));
@@ -152,11 +153,26 @@ static int operation_new(struct parts *parts, dnn_desc *out, const struct dnn_pr
         TRY(convolution_new(parts, &kind, p->stride, p->padding));
     TRY(part_new(parts, form->type, out));
     TRY(dnn_set_descs(*out, form->kind, 1, &kind));
-    for (int i = 0; i < DNN_OPERANDS; i++) {
-        TRY(tensor_new(parts, &tensor, &p->operand[i], i + 1));
-        TRY(dnn_set_descs(*out, form->operand[i], 1, &tensor));
-    }
+    for (int i = 0; i < DNN_FACTORS_AND_RESULT; i++)
+        TRY(dnn_set_descs(*out, form->operand[i], 1, &tensors[i]));
     TRY(set_scaling(*out, p->operation));
+    TRY(dnn_finalize(*out));
+fail:
+    return rc;
+}
+
+// The sums of the result's channels, and of their squares.
+static int sums_new(struct parts *parts, dnn_desc *out, const dnn_desc tensors[DNN_OPERANDS])
+{
+    int rc = RETORT_OK;
+    TRY(part_new(parts, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR, out));
+    TRY(dnn_set_enum(*out, CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_TYPE_GENSTATS_MODE,
+                     CUDNN_GENSTATS_SUM_SQSUM));
+    TRY(dnn_set_enum(*out, CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_TYPE_DATA_TYPE,
+                     CUDNN_DATA_FLOAT));
+    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATION_GENSTATS_XDESC, 1, &tensors[2]));
+    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, 1, &tensors[3]));
+    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, 1, &tensors[4]));
     TRY(dnn_finalize(*out));
 fail:
     return rc;
@@ -165,12 +181,16 @@ fail:
 int dnn_graph_create(dnn_desc *out, const struct dnn_target *target, const struct dnn_product *p)
 {
     struct parts parts = {0};
-    dnn_desc operation;
-    int rc = RETORT_OK;
+    dnn_desc tensors[DNN_OPERANDS], operations[2];
+    int rc = RETORT_OK, count = 0;
     *out = NULL;
-    TRY(operation_new(&parts, &operation, p));
+    for (int i = 0; i < DNN_OPERANDS && p->operand[i].rank > 0; i++)
+        TRY(tensor_new(&parts, &tensors[i], &p->operand[i], i + 1));
+    TRY(operation_new(&parts, &operations[count++], p, tensors));
+    if (p->operand[DNN_FACTORS_AND_RESULT].rank > 0)
+        TRY(sums_new(&parts, &operations[count++], tensors));
     TRY(dnn_desc_create(out, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR));
-    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, 1, &operation));
+    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, count, operations));
     if (target->handle != NULL)
         TRY(dnn_set_handle(*out, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, target->handle));
     TRY(dnn_finalize(*out));

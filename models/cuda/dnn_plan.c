@@ -127,12 +127,15 @@ void dnn_plan_destroy(struct dnn_plan *p)
 
 static int bind(struct dnn_call *c, void *const operands[DNN_OPERANDS], void *workspace)
 {
-    const int64_t ids[DNN_OPERANDS] = {1, 2, 3};
+    const int64_t ids[DNN_OPERANDS] = {1, 2, 3, 4, 5};
+    int64_t count = DNN_FACTORS_AND_RESULT;
     int rc = RETORT_OK;
+    while (count < DNN_OPERANDS && operands[count] != NULL)
+        count++;
     dnn_call_free(c);
     TRY(dnn_desc_create(&c->pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR));
-    TRY(dnn_set_ints(c->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, DNN_OPERANDS, ids));
-    TRY(dnn_set(c->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, DNN_OPERANDS,
+    TRY(dnn_set_ints(c->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, count, ids));
+    TRY(dnn_set(c->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count,
                 (const void *)operands));
     TRY(dnn_set(c->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
                 (const void *)&workspace));

@@ -3,8 +3,9 @@
 //
 // Nodes of the graph become layers; a ReLU joins the convolution, linear layer or BatchNorm before
 // it. All work is laid out for max_batch samples: a smaller batch is padded with samples whose
-// pictures and gradients are zeros, so that one plan a layer does, and its bits don't depend on
-// what batches came before. The networks of a group share weights, plans and workspaces: they are
+// pictures, outputs before the last and gradients are zeros, so that one plan a layer does, sums
+// may be taken over all samples in memory, and bits don't depend on what batches came before. The
+// networks of a group share weights, plans and workspaces: they are
 // their first's.
 
 #include "models/cuda/cuda.h"
@@ -22,7 +23,9 @@ static inline size_t cuda_shape_elements(const struct cuda_shape *s) // in memor
 
 // ---- what a layer multiplies by its weights
 
-enum direction { TO_OUTPUT, TO_INPUT, TO_WEIGHTS, DIRECTIONS };
+// TO_SUMS: to the output in training, with the sums that the BatchNorm behind wants; has a plan
+// where that is faster than the BatchNorm's own pass over the output.
+enum direction { TO_OUTPUT, TO_INPUT, TO_WEIGHTS, TO_SUMS, DIRECTIONS };
 struct product {
     struct dnn_product shape[DIRECTIONS];
     struct dnn_offer offer[DIRECTIONS]; // what was chosen
@@ -80,7 +83,7 @@ struct cuda_network {
     int64_t *sample_id;             // [max_batch]: of a loss whose targets were not put before
     const uint16_t **teacher;       // [1], device: as it has
     double *row_sums;               // [max_batch, LOSS_SUMS]
-    float *partials;                // partial sums of any layer's columns
+    float *partials;                // partial sums of any layer's columns (columns.h, norm.h)
     double *sums;                   // [2 most channels + 1]: what a group adds up
     float *gamma_beta;              // [2 most channels]: gradients that a group keeps meanwhile
     struct replays replays;         // owned: of forward and backward
@@ -136,10 +139,12 @@ int cuda_products_create(struct cuda_network *n);
 void cuda_products_destroy(struct cuda_network *n);
 bool cuda_product_has(const struct cuda_network *n, const struct cuda_layer *l,
                       enum direction direction);
+// Whether forward, in training, runs TO_SUMS: the output's sums are in n->partials then.
+bool cuda_product_sums(const struct cuda_network *n, const struct cuda_layer *l);
 // Queues one direction of the layer's product.
 int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum direction direction);
 
-// ---- plan.c: "batch 50 bf16;conv1 out=22:17.3,18.0 weights=40;…"
+// ---- plan.c: "batch 50 bf16;conv1 out=22:17.3,18.0 weights=40 sums=7;…"
 // Fills every product's plans from the text, or by timing when it is NULL.
 int cuda_plan_apply(struct cuda_network *n, const char *text);
 int cuda_network_plan(const struct network *n, char **out);
@@ -148,14 +153,18 @@ int cuda_network_plan(const struct network *n, char **out);
 // Whether plans of an engine with these numerical notes, with this workspace, may be taken.
 bool cuda_engine_allowed(const struct cuda_engine *e, uint32_t notes);
 bool cuda_workspace_allowed(int64_t bytes);
-// The fastest plan of one direction, by timing, or (timed = false) the first that does.
+// The fastest plan of one direction, by timing, or (timed = false) the first that does. TO_SUMS may
+// be left without one, and comes after TO_OUTPUT, against which it is timed.
 int cuda_product_choose(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
                         bool timed);
 // By the offer in product->offer; *accepted = false, without a message, when cuDNN refuses it.
 int cuda_product_follow(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
                         bool *accepted);
 
-// ---- norm.c: what a synchronised BatchNorm asks of the whole batch
+// ---- norm.c
+// A pass over the layer's input, for its partial sums: into n->partials.
+int cuda_norm_moments(struct cuda_network *n, struct cuda_layer *l);
+// What a synchronised BatchNorm asks of the whole batch:
 // n->sums of this micro-batch; returns through *count how many they are. Gradients of gamma and
 // beta wait for the layer's backward: another micro-batch's may share their arena until then.
 int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,

@@ -21,18 +21,37 @@ static bool totals_are_here(const struct cuda_network *n, const struct cuda_laye
     return n->grouped && l->node->synced;
 }
 
+int cuda_norm_moments(struct cuda_network *n, struct cuda_layer *l)
+{
+    const struct norm_layer norm = {.columns = cuda_columns(n, l)};
+    int rc = RETORT_OK;
+    TRY_CUDA(norm_moments_launch(&norm, cuda_layer_input(n, l), n->partials, n->engine->type,
+                                 n->engine->stream));
+fail:
+    return rc;
+}
+
+// The sums of forward: the product before has left them, or they are taken now. *x is what their
+// pivots are read from.
+static int find_moments(struct cuda_network *n, struct cuda_layer *l, const void **x)
+{
+    bool left = l > n->layers && cuda_product_sums(n, &l[-1]);
+    *x = left ? NULL : cuda_layer_input(n, l);
+    return left ? RETORT_OK : cuda_norm_moments(n, l);
+}
+
 // The state that forward normalises by.
 static int settle_statistics(struct cuda_network *n, struct cuda_layer *l,
                              const struct norm_layer *norm)
 {
     const struct cuda_engine *e = n->engine;
-    const void *x = cuda_layer_input(n, l);
+    const void *x;
     int rc = RETORT_OK;
     if (n->mode == FORWARD_EVAL) {
         TRY_CUDA(norm_running_launch(norm, cuda_weights(n, l->node->mean),
                                      cuda_weights(n, l->node->variance), e->stream));
     } else if (!totals_are_here(n, l)) {
-        TRY_CUDA(norm_moments_launch(norm, x, n->partials, e->type, e->stream));
+        TRY(find_moments(n, l, &x));
         TRY_CUDA(norm_statistics_launch(norm, x, n->partials, e->type, e->stream));
     }
 fail:
@@ -94,7 +113,7 @@ int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass 
     int rc = RETORT_OK;
     if (pass == CUDA_FORWARD) {
         *count = 2 * channels + 1;
-        TRY_CUDA(norm_moments_launch(&norm, x, n->partials, e->type, e->stream));
+        TRY(find_moments(n, l, &x));
         TRY_CUDA(norm_sums_launch(&norm, x, n->partials, n->sums, e->type, e->stream));
     } else {
         *count = 2 * channels;

@@ -1,7 +1,9 @@
 // The choices that affect bits, as text: which of cuDNN's engines, with which knobs, each product
 // uses in each direction.
 //
-//   batch 50 bf16;conv1 out=22:17.3,18.0 weights=40;…      (engine:knob.value,…)
+//   batch 50 bf16;conv1 out=22:17.3,18.0 weights=40 sums=7;…      (engine:knob.value,…)
+//
+// Without "sums" a BatchNorm behind the convolution takes its own sums, as all did in older plans.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +11,7 @@
 
 #include "models/cuda/network.h"
 
-static const char *const DIRECTION_NAMES[DIRECTIONS] = {"out", "in", "weights"};
+static const char *const DIRECTION_NAMES[DIRECTIONS] = {"out", "in", "weights", "sums"};
 
 // ---- to text
 
@@ -24,7 +26,7 @@ static void print_layer(FILE *out, const struct cuda_network *n, const struct cu
 {
     fprintf(out, ";%s", l->node->name);
     for (int d = 0; d < DIRECTIONS; d++)
-        if (cuda_product_has(n, l, d)) {
+        if (cuda_product_has(n, l, d) && l->product->plan[d].plan != NULL) {
             fprintf(out, " %s=", DIRECTION_NAMES[d]);
             print_offer(out, &l->product->offer[d]);
         }
@@ -103,6 +105,8 @@ static int read_direction(struct cuda_network *n, struct cuda_layer *l, enum dir
     int rc = RETORT_OK;
     if (words != NULL)
         word = find_word(words, DIRECTION_NAMES[d]);
+    if (word == NULL && d == TO_SUMS)
+        return rc;
     TRY_ELSE(word != NULL && read_offer(word, &l->product->offer[d]), RETORT_USAGE,
              "the engine plan says nothing of %s %s: it was made by another device or network "
              "(\"%.40s\"); start afresh without it",
@@ -154,9 +158,11 @@ static int choose_by_timing(struct cuda_network *n)
     int rc = RETORT_OK;
     TRY(cuda_memory(n->engine, elements * element_bytes(n->engine->type), &pictures.values));
     n->input = &pictures;
+    n->count = n->max_batch;
     TRY(choose_all(n));
 fail:
     n->input = NULL;
+    n->count = 0;
     (void)cudaFree(pictures.values);
     return rc;
 }

@@ -12,8 +12,7 @@ static int product_forward(struct cuda_network *n, struct cuda_layer *l)
     const float *bias = cuda_weights(n, l->node->bias);
     cudaStream_t stream = n->engine->stream;
     int rc = RETORT_OK;
-    c.rows = c.rows_total;
-    TRY(cuda_product_run(n, l, TO_OUTPUT));
+    TRY(cuda_product_run(n, l, cuda_product_sums(n, l) ? TO_SUMS : TO_OUTPUT));
     if (l->last)
         TRY_CUDA(logits_launch(&c, l->y, bias, n->logits, stream));
     else if (bias != NULL || l->relu)

@@ -1,6 +1,7 @@
 // Convolutions and linear layers: what cuDNN is asked for, and its runs.
 //
-// A convolution is three convolution graphs. A linear layer reads its input as one row a sample,
+// A convolution is three convolution graphs; a fourth is the forward one with BatchNorm's sums. A
+// linear layer reads its input as one row a sample,
 // channels innermost; in bf16 and f16 it is three matrix products with f32 results where they help
 // (logits, weight gradients). In f32 it is a 1 × 1 convolution, because cuDNN's matrix products
 // take f32 as tf32 and its convolutions need not.
@@ -34,6 +35,9 @@ static void conv_shapes(struct product *p, const struct cuda_network *n, const s
         p->shape[d].stride = l->node->stride;
         p->shape[d].padding = l->node->padding;
     }
+    p->shape[TO_SUMS] = p->shape[TO_OUTPUT];
+    for (int i = DNN_FACTORS_AND_RESULT; i < DNN_OPERANDS; i++)
+        p->shape[TO_SUMS].operand[i] = dnn_pictures(CUDNN_DATA_FLOAT, 1, out, 1, 1);
 }
 
 static void linear_f32_shapes(struct product *p, const struct cuda_network *n,
@@ -157,10 +161,24 @@ void cuda_products_destroy(struct cuda_network *n)
 
 // ---- runs
 
+// Whether what a BatchNorm reads is the convolution's output as it comes.
+static bool feeds_norm(const struct cuda_layer *l)
+{
+    return l->node->kind == NODE_CONV && l->node->bias < 0 && !l->relu &&
+           l[1].ops == &CUDA_NORM_LAYER;
+}
+
 bool cuda_product_has(const struct cuda_network *n, const struct cuda_layer *l,
                       enum direction direction)
 {
+    if (direction == TO_SUMS)
+        return n->training && feeds_norm(l);
     return direction == TO_OUTPUT || (n->training && (direction == TO_WEIGHTS || l->dx != NULL));
+}
+
+bool cuda_product_sums(const struct cuda_network *n, const struct cuda_layer *l)
+{
+    return n->mode == FORWARD_TRAIN && l->product != NULL && l->product->plan[TO_SUMS].plan != NULL;
 }
 
 int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum direction direction)
@@ -168,10 +186,12 @@ int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum directio
     const struct product *p = l->product;
     void *w = (char *)n->first->packed + p->filter.packed * element_bytes(n->engine->type);
     void *x = cuda_layer_input(n, l);
+    float *sums = n->partials;
     void *const operands[DIRECTIONS][DNN_OPERANDS] = {
         [TO_OUTPUT] = {x, w, l->y},
         [TO_INPUT] = {l->dy, w, l->dx},
         [TO_WEIGHTS] = {x, l->dy, n->first->weight_gradient},
+        [TO_SUMS] = {x, w, l->y, sums, sums + channels_padded(l->out.channels)},
     };
     void *const swapped[DNN_OPERANDS] = {l->dy, x, n->first->weight_gradient};
     bool transposed = direction == TO_WEIGHTS && p->shape[direction].operation == DNN_MATMUL;

@@ -70,7 +70,7 @@ static bool planned(const struct dnn_target *target, const struct cuda_engine *e
 // Each shape is asked for once in a precision on a device.
 struct asked {
     struct dnn_product products[PRODUCTS];
-    int count, by_tensor_cores;
+    int count, by_tensor_cores, with_sums;
 };
 
 static bool first_time(struct asked *a, const struct dnn_product *p)
@@ -83,19 +83,29 @@ static bool first_time(struct asked *a, const struct dnn_product *p)
     return true;
 }
 
+static bool only_full(const struct cuda_engine *e)
+{
+    return e->type == ELEMENT_F32 && !e->tf32;
+}
+
 static void check_layer(const struct dnn_target *target, struct asked *asked,
                         const struct cuda_network *n, const struct cuda_layer *l)
 {
-    static const char *const DIRECTION_NAMES[] = {"out", "in", "weights"};
+    static const char *const DIRECTION_NAMES[] = {"out", "in", "weights", "sums"};
     struct product p;
     uint32_t notes;
     memset(&p, 0, sizeof(p)); // padding too: shapes are compared
     cuda_product_shapes(&p, n, l);
     for (int d = 0; d < DIRECTIONS; d++) {
         if ((d != TO_OUTPUT && !n->training) || (d == TO_INPUT && l == n->layers) ||
-            !first_time(asked, &p.shape[d]))
+            (d == TO_SUMS && !cuda_product_has(n, l, d)) || !first_time(asked, &p.shape[d]))
             continue;
-        if (!planned(target, n->engine, &p.shape[d], &notes))
+        bool there = planned(target, n->engine, &p.shape[d], &notes);
+        if (d == TO_SUMS)
+            asked->with_sums += there;
+        if (!there && d == TO_SUMS && only_full(n->engine))
+            continue; // cuDNN sums on tensor cores alone: f32 goes on without
+        if (!there)
             fail_msg("%s %s %s: %s, batch %d: cuDNN has no plan: %s", n->graph->arch, l->node->name,
                      DIRECTION_NAMES[d], cuda_precision(n->engine), n->max_batch, dnn_last_error());
         asked->by_tensor_cores += (notes & 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE) != 0;
@@ -141,10 +151,11 @@ static void every_product_is_planned(void **state)
         for (int k = 0; k < PRECISION_COUNT; k++) {
             const struct cuda_engine *e = &PRECISIONS[k];
             check_products(&target, &asked, e);
-            printf("%s, %s: %d products, %d by tensor cores\n", devices[d], cuda_precision(e),
-                   asked.count, asked.by_tensor_cores);
-            assert_true(asked.count >= 35 * batch_count + 10);
-            if (e->type == ELEMENT_F32 && !e->tf32)
+            printf("%s, %s: %d products, %d by tensor cores; %d with sums\n", devices[d],
+                   cuda_precision(e), asked.count, asked.by_tensor_cores, asked.with_sums);
+            assert_true(asked.count >= 45 * batch_count + 10);
+            assert_true(only_full(e) || asked.with_sums >= 10 * batch_count);
+            if (only_full(e))
                 assert_int_equal(asked.by_tensor_cores, 0);
             else
                 assert_true(asked.by_tensor_cores > asked.count / 2);

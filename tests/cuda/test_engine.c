@@ -8,11 +8,25 @@
 
 #include "base/error.h"
 #include "models/graph_build.h"
+#include "tests/cuda/plan_text.h"
 #include "tests/models/support.h"
 
 #define OK(call) assert_int_equal((call), RETORT_OK)
 
 static const char *device = "softgpu";
+
+// ---- plans
+
+// Whether BatchNorm's sums come with the product before it: as timing has it, or not, or so.
+enum sums { CHOSEN, APART, TOGETHER, SUMS };
+
+// Such a network's plan, the caller's to free. NULL: by timing.
+static char *plan_with(enum sums sums, const struct graph *g)
+{
+    char *plan = sums == CHOSEN ? NULL : plan_text(g, sums == TOGETHER);
+    assert_true(sums == CHOSEN || plan != NULL);
+    return plan;
+}
 
 // ---- one layer at a time
 
@@ -56,19 +70,32 @@ static struct graph *layer_graph(const struct layer_case *c, bool behind)
     return g;
 }
 
+static void check_layer(const struct layer_case *c, bool behind, enum sums sums)
+{
+    struct graph *g = layer_graph(c, behind);
+    char *plan = plan_with(sums, g);
+    const struct bench_options cuda = {
+        .device = device, .threads = 1, .max_batch = 4, .plan = plan};
+    struct bench b, expected;
+    bench_open_on(&b, &cuda, g, 3, 41);
+    bench_open(&expected, layer_graph(c, behind), 3, 41);
+    bench_check_alike(&b, &expected, 3e-6);
+    bench_close(&b);
+    bench_close(&expected);
+    free(plan);
+}
+
 static void every_layer_is_the_reference_one(void **state)
 {
     (void)state;
-    const struct bench_options cuda = {.device = device, .threads = 1, .max_batch = 4};
-    for (size_t i = 0; i < sizeof(LAYERS) / sizeof(LAYERS[0]); i++)
-        for (int behind = 0; behind < 2; behind++) {
-            struct bench b, expected;
-            bench_open_on(&b, &cuda, layer_graph(&LAYERS[i], behind), 3, 41);
-            bench_open(&expected, layer_graph(&LAYERS[i], behind), 3, 41);
-            bench_check_alike(&b, &expected, 3e-6);
-            bench_close(&b);
-            bench_close(&expected);
+    for (size_t i = 0; i < sizeof(LAYERS) / sizeof(LAYERS[0]); i++) {
+        check_layer(&LAYERS[i], false, CHOSEN);
+        check_layer(&LAYERS[i], true, CHOSEN);
+        if (LAYERS[i].kind == NODE_BATCHNORM) {
+            check_layer(&LAYERS[i], true, APART);
+            check_layer(&LAYERS[i], true, TOGETHER);
         }
+    }
 }
 
 // More channels than a block has beside each other, and more rows than all blocks take in one turn;
@@ -88,13 +115,19 @@ static struct graph *wide_graph(void)
 static void wide_layers_are_the_reference_ones(void **state)
 {
     (void)state;
-    const struct bench_options cuda = {.device = device, .threads = 1, .max_batch = 4};
-    struct bench b, expected;
-    bench_open_on(&b, &cuda, wide_graph(), 4, 43);
-    bench_open(&expected, wide_graph(), 4, 43);
-    bench_check_alike(&b, &expected, 1e-5);
-    bench_close(&b);
-    bench_close(&expected);
+    for (enum sums sums = APART; sums <= TOGETHER; sums++) {
+        struct graph *g = wide_graph();
+        char *plan = plan_with(sums, g);
+        const struct bench_options cuda = {
+            .device = device, .threads = 1, .max_batch = 4, .plan = plan};
+        struct bench b, expected;
+        bench_open_on(&b, &cuda, g, 4, 43);
+        bench_open(&expected, wide_graph(), 4, 43);
+        bench_check_alike(&b, &expected, 1e-5);
+        bench_close(&b);
+        bench_close(&expected);
+        free(plan);
+    }
 }
 
 // ---- whole networks
@@ -124,23 +157,28 @@ static void networks_are_the_reference_ones(void **state)
         const char *arch;
         int64_t norm;
         int size;
-    } CASES[] = {{"conv4/6", NORM_BATCH, 16},
-                 {"conv4/6", NORM_NONE, 16},
-                 {"conv4/6", NORM_BATCH_SYNC, 16},
-                 {"conv12/4", NORM_BATCH, 32}};
+        enum sums sums;
+    } CASES[] = {{"conv4/6", NORM_BATCH, 16, APART},
+                 {"conv4/6", NORM_BATCH, 16, TOGETHER},
+                 {"conv4/6", NORM_NONE, 16, CHOSEN},
+                 {"conv4/6", NORM_BATCH_SYNC, 16, TOGETHER},
+                 {"conv12/4", NORM_BATCH, 32, CHOSEN}};
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++)
         for (int relu = 0; relu < 2; relu++) {
             int64_t activation = relu ? ACTIVATION_RELU : ACTIVATION_NONE;
+            struct graph *graphs[2];
             struct bench b, expected;
-            open_network(&b, device, 0, NULL,
-                         network(CASES[i].arch, CASES[i].norm, activation, CASES[i].size), 5);
-            open_network(&expected, "reference", 0, NULL,
-                         network(CASES[i].arch, CASES[i].norm, activation, CASES[i].size), 5);
+            for (int k = 0; k < 2; k++)
+                graphs[k] = network(CASES[i].arch, CASES[i].norm, activation, CASES[i].size);
+            char *plan = plan_with(CASES[i].sums, graphs[0]);
+            open_network(&b, device, 0, plan, graphs[0], 5);
+            open_network(&expected, "reference", 0, NULL, graphs[1], 5);
             bench_check_alike(&b, &expected, relu ? 5e-2 : 1e-4);
             assert_true(relu ||
                         test_difference(b.gradients, expected.gradients, b.graph->total) <= 1e-5);
             bench_close(&b);
             bench_close(&expected);
+            free(plan);
         }
 }
 
@@ -156,12 +194,15 @@ static double cosine(const double *a, const double *b, size_t count)
 }
 
 // Of `factor` times the reference's gradients.
-static void check_narrow(int64_t precision, int64_t norm, double factor, double most, double least)
+static void check_narrow(int64_t precision, int64_t norm, enum sums sums, double factor,
+                         double most, double least)
 {
     struct bench b, expected;
+    struct graph *g = network("conv4/6", norm, ACTIVATION_RELU, 16);
+    char *plan = plan_with(sums, g);
     double ours[60], theirs[60];
     struct loss_scale scale = {.scale = (float)factor}, *there = NULL;
-    open_network(&b, device, precision, NULL, network("conv4/6", norm, ACTIVATION_RELU, 16), 6);
+    open_network(&b, device, precision, plan, g, 6);
     open_network(&expected, "reference", 0, NULL, network("conv4/6", norm, ACTIVATION_RELU, 16), 6);
     if (precision == PRECISION_FP16) {
         there = engine_alloc(b.engine, sizeof(*there));
@@ -183,25 +224,28 @@ static void check_narrow(int64_t precision, int64_t norm, double factor, double 
     engine_free(b.engine, there);
     bench_close(&b);
     bench_close(&expected);
+    free(plan);
 }
 
 static void narrow_types_are_near(void **state)
 {
     (void)state;
-    static const int64_t norms[] = {NORM_BATCH, NORM_NONE};
-    for (int i = 0; i < 2; i++) {
-        check_narrow(PRECISION_BF16, norms[i], 1.0, 3e-2, 1e-5);
-        check_narrow(PRECISION_FP16, norms[i], 1024.0, 5e-3, 1e-6);
+    static const int64_t norms[SUMS] = {
+        [CHOSEN] = NORM_NONE, [APART] = NORM_BATCH, [TOGETHER] = NORM_BATCH};
+    for (enum sums sums = CHOSEN; sums < SUMS; sums++) {
+        check_narrow(PRECISION_BF16, norms[sums], sums, 1.0, 3e-2, 1e-5);
+        check_narrow(PRECISION_FP16, norms[sums], sums, 1024.0, 5e-3, 1e-6);
     }
 }
 
 // A last, smaller batch gives the bits of one that was never larger.
-static void batches_leave_nothing_behind(void **state)
+static void check_batches(enum sums sums)
 {
-    (void)state;
     struct bench b, fresh;
-    open_network(&b, device, 0, NULL, network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 6);
-    open_network(&fresh, device, 0, NULL, network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 4);
+    struct graph *g = network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16);
+    char *plan = plan_with(sums, g);
+    open_network(&b, device, 0, plan, g, 6);
+    open_network(&fresh, device, 0, plan, network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 4);
     for (int i = 0; i < 3; i++) {
         bench_random_pictures(&b, 6, 70 + (uint64_t)i);
         bench_step(&b);
@@ -217,6 +261,14 @@ static void batches_leave_nothing_behind(void **state)
         assert_true(b.gradients[i] == 0.0);
     bench_close(&b);
     bench_close(&fresh);
+    free(plan);
+}
+
+static void batches_leave_nothing_behind(void **state)
+{
+    (void)state;
+    check_batches(APART);
+    check_batches(TOGETHER);
 }
 
 static int cover(void *context, int microbatch, size_t begin, size_t end)
@@ -258,20 +310,67 @@ static int create_by(struct bench *b, int max_batch, bool training, const char *
     return rc;
 }
 
-// An engine that cuDNN does not have, a plan that ends too early, and one of somebody else.
-static void bad_plans_are_refused(struct bench *b, const char *plan)
+// An engine that cuDNN does not have.
+static void check_unknown_engine(struct bench *b, const char *plan, const char *word)
 {
-    static const char OUT[] = " out=";
-    const char *out = strstr(plan, OUT), *last = strrchr(plan, '=');
     char damaged[4096];
-    assert_true(out != NULL && last != NULL);
-    int behind = (int)(out - plan) + (int)strlen(OUT);
+    const char *at = strstr(plan, word);
+    if (at == NULL)
+        return;
+    int behind = (int)(at - plan) + (int)strlen(word);
     snprintf(damaged, sizeof(damaged), "%.*s99999%s", behind, plan, plan + behind);
     assert_int_equal(create_by(b, 6, true, damaged), RETORT_USAGE);
     OK(create_by(b, 3, false, damaged)); // made for another batch: it need not be followed
+}
+
+// Those, a plan that ends too early, and one of somebody else.
+static void bad_plans_are_refused(struct bench *b, const char *plan)
+{
+    const char *last = strrchr(plan, '=');
+    char damaged[4096];
+    assert_non_null(last);
+    check_unknown_engine(b, plan, " out=");
+    check_unknown_engine(b, plan, " sums=");
     snprintf(damaged, sizeof(damaged), "%.*s", (int)(last - plan) + 1, plan);
     assert_int_equal(create_by(b, 6, true, damaged), RETORT_USAGE);
     assert_int_equal(create_by(b, 3, false, "conv1 fwd=direct;"), RETORT_USAGE);
+}
+
+// Of the four convolutions before a BatchNorm, those whose sums come with them. cuDNN may have none
+// in f32.
+static void check_sums(const char *plan, enum sums sums, int64_t precision)
+{
+    int count = plan_text_count_sums(plan);
+    bool narrow = precision == PRECISION_BF16 || precision == PRECISION_FP16;
+    if (sums == APART)
+        assert_int_equal(count, 0);
+    if (sums == TOGETHER && (narrow || strcmp(device, "softgpu") == 0))
+        assert_int_equal(count, 4);
+}
+
+static void check_plan(enum sums sums, int64_t precision)
+{
+    struct bench a, b;
+    char *plan, *again;
+    struct graph *g = network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16);
+    char *asked = plan_with(sums, g);
+    open_network(&a, device, precision, asked, g, 6);
+    OK(network_plan(a.network, &plan));
+    check_sums(plan, sums, precision);
+    open_network(&b, device, precision, plan, network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16),
+                 6);
+    OK(network_plan(b.network, &again));
+    assert_string_equal(plan, again);
+    bench_step(&a);
+    bench_step(&b);
+    assert_memory_equal(a.gradients, b.gradients, a.graph->total * sizeof(double));
+    OK(create_by(&b, 3, false, plan)); // another batch and evaluation only
+    bad_plans_are_refused(&b, plan);
+    free(asked);
+    free(plan);
+    free(again);
+    bench_close(&a);
+    bench_close(&b);
 }
 
 static void plans_fix_the_bits(void **state)
@@ -279,26 +378,9 @@ static void plans_fix_the_bits(void **state)
     (void)state;
     static const int64_t precisions[] = {PRECISION_F32, PRECISION_TF32, PRECISION_BF16,
                                          PRECISION_FP16};
-    for (int i = 0; i < 4; i++) {
-        struct bench a, b;
-        char *plan, *again;
-        open_network(&a, device, precisions[i], NULL,
-                     network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 6);
-        OK(network_plan(a.network, &plan));
-        open_network(&b, device, precisions[i], plan,
-                     network("conv4/6", NORM_BATCH, ACTIVATION_RELU, 16), 6);
-        OK(network_plan(b.network, &again));
-        assert_string_equal(plan, again);
-        bench_step(&a);
-        bench_step(&b);
-        assert_memory_equal(a.gradients, b.gradients, a.graph->total * sizeof(double));
-        OK(create_by(&b, 3, false, plan)); // another batch and evaluation only
-        bad_plans_are_refused(&b, plan);
-        free(plan);
-        free(again);
-        bench_close(&a);
-        bench_close(&b);
-    }
+    for (int i = 0; i < 4; i++)
+        for (enum sums sums = CHOSEN; sums < SUMS; sums++)
+            check_plan(sums, precisions[i]);
 }
 
 // ---- pictures
@@ -513,20 +595,31 @@ static void parts_step(struct parts *p, struct bench *b)
 }
 
 // BatchNorm synchronised over parts is a plain one over the whole.
-static void parts_are_the_whole(void **state)
+// A forward in which the empty part has a picture: nothing of it may be left in the next.
+static void fill_empty_part(struct parts *p)
 {
-    (void)state;
+    static const double picture[3 * 16 * 16];
+    OK(input_load_values(p->inputs[2], picture, 1));
+    OK(network_group_forward(p->group, (const struct input *const *)p->inputs));
+    OK(input_load_values(p->inputs[2], picture, 0));
+}
+
+static void check_parts(enum sums sums)
+{
     struct bench b, expected;
     struct parts p;
-    open_network(&b, device, 0, NULL, network("conv4/4", NORM_BATCH_SYNC, ACTIVATION_NONE, 16), 6);
+    struct graph *g = network("conv4/4", NORM_BATCH_SYNC, ACTIVATION_NONE, 16);
+    char *plan = plan_with(sums, g);
+    open_network(&b, device, 0, plan, g, 6);
     open_network(&expected, "reference", 0, NULL,
                  network("conv4/4", NORM_BATCH, ACTIVATION_NONE, 16), 6);
     struct whole whole = {b.engine, 0};
     const struct batch_sum sum = {add_parts, &whole};
     parts_open(&p, &b, &sum);
-    for (int step = 0; step < 2; step++)
-        parts_step(&p, &b);
-    assert_int_equal(whole.stops, 2 * 2 * 4);
+    parts_step(&p, &b);
+    fill_empty_part(&p);
+    parts_step(&p, &b);
+    assert_int_equal(whole.stops, (2 + 1 + 2) * 4);
     bench_random_pictures(&expected, BATCH, 5);
     bench_step(&expected);
     for (int i = 0; i < b.graph->param_count; i++) {
@@ -539,6 +632,14 @@ static void parts_are_the_whole(void **state)
     parts_close(&p, &b);
     bench_close(&b);
     bench_close(&expected);
+    free(plan);
+}
+
+static void parts_are_the_whole(void **state)
+{
+    (void)state;
+    check_parts(APART);
+    check_parts(TOGETHER);
 }
 
 int main(int argc, char **argv)

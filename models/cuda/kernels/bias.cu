@@ -13,8 +13,8 @@ __device__ float activated(float v, bool relu)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(THREADS)
-    bias_kernel(const T *x, const float *bias, int channels, bool relu, T *y, int64_t units)
+__global__ void __launch_bounds__(THREADS) bias_kernel(const T *x, const float *bias, int64_t rows,
+                                                       int channels, bool relu, T *y, int64_t units)
 {
     int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (at >= units)
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(THREADS)
     float v[CHANNEL_UNIT];
     unit_load(v, x + at * CHANNEL_UNIT);
     for (int i = 0; i < CHANNEL_UNIT; i++) {
-        bool real = channel + i < channels;
+        bool real = channel + i < channels && at / lanes < rows;
         float b = bias != nullptr && real ? bias[channel + i] : 0.0f;
         v[i] = real ? activated(v[i] + b, relu) : 0.0f;
     }
@@ -89,7 +89,7 @@ cudaError_t bias_typed(const columns &c, const void *x, const float *bias, bool 
 {
     int64_t units = c.rows_total * (channels_padded(c.channels) / CHANNEL_UNIT);
     return kernel_launch(shape_of(units, stream), bias_kernel<T>, static_cast<const T *>(x), bias,
-                         c.channels, relu, static_cast<T *>(y), units);
+                         c.rows, c.channels, relu, static_cast<T *>(y), units);
 }
 
 template <typename T>

@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-// y = act(x + bias) for all rows in memory; bias [channels] or NULL. y may be x. Padded channels
-// become zeros.
+// y = act(x + bias); bias [channels] or NULL. y may be x. Padded channels, and rows that belong to
+// no sample, become zeros.
 cudaError_t bias_launch(const struct columns *c, const void *x, const float *bias, bool relu,
                         void *y, enum element_type type, cudaStream_t stream);
 // The logits: f32 x[rows, padded] + bias into plain rows y[rows, channels].

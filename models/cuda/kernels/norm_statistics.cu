@@ -63,6 +63,12 @@ __device__ int channel_here(const norm_layer &n, bool *mine)
     return c;
 }
 
+// What the sums of channel c were taken from; without x, of x itself.
+template <typename T> __device__ double pivot_of(const T *x, int c)
+{
+    return x != nullptr ? (double)element_get(x[c]) : 0.0;
+}
+
 template <typename T>
 __global__ void statistics_kernel(norm_layer n, const T *x, const float *partials, int blocks)
 {
@@ -73,7 +79,7 @@ __global__ void statistics_kernel(norm_layer n, const T *x, const float *partial
     if (!mine)
         return;
     double shift = sums[0] / values;
-    state_set(n, c, (double)element_get(x[c]) + shift, clamped(sums[1] / values - shift * shift));
+    state_set(n, c, pivot_of(x, c) + shift, clamped(sums[1] / values - shift * shift));
     if (c == 0)
         *n.state.values = values;
 }
@@ -89,7 +95,7 @@ __global__ void sums_kernel(norm_layer n, const T *x, const float *partials, int
     block_totals(partials, blocks, channels_padded(n.columns.channels), sums);
     if (!mine || c >= channels)
         return;
-    double pivot = values > 0.0 ? (double)element_get(x[c]) : 0.0;
+    double pivot = values > 0.0 ? pivot_of(x, c) : 0.0;
     out[c] = sums[0] + values * pivot;
     out[channels + c] = sums[1] + pivot * (2.0 * sums[0] + values * pivot);
     if (c == 0)
@@ -137,6 +143,15 @@ __global__ void report_kernel(norm_layer n, const step_scalars *scalars, float *
 
 // ---- typed launches
 
+// Of partial sums. Sums that a convolution has left are one block's; those of no samples are not
+// there.
+int blocks_of(const norm_layer &n, const void *x)
+{
+    if (x != nullptr)
+        return column_blocks(&n.columns);
+    return n.columns.rows > 0 ? 1 : 0;
+}
+
 template <typename T>
 cudaError_t moments_typed(const norm_layer &n, const void *x, float *partials, cudaStream_t stream)
 {
@@ -149,7 +164,7 @@ cudaError_t statistics_typed(const norm_layer &n, const void *x, const float *pa
                              cudaStream_t stream)
 {
     return kernel_launch(totals_shape(n.columns.channels, stream), statistics_kernel<T>, n,
-                         static_cast<const T *>(x), partials, column_blocks(&n.columns));
+                         static_cast<const T *>(x), partials, blocks_of(n, x));
 }
 
 template <typename T>
@@ -157,7 +172,7 @@ cudaError_t sums_typed(const norm_layer &n, const void *x, const float *partials
                        cudaStream_t stream)
 {
     return kernel_launch(totals_shape(n.columns.channels, stream), sums_kernel<T>, n,
-                         static_cast<const T *>(x), partials, column_blocks(&n.columns), sums);
+                         static_cast<const T *>(x), partials, blocks_of(n, x), sums);
 }
 
 } // namespace

@@ -169,6 +169,40 @@ static void fused_graphs_round_what_is_virtual(void **unused)
     free(x), free(w), free(y);
 }
 
+// conv -> y and its sums: they are of what y holds, in bf16.
+static void sums_come_beside_the_output(void **unused)
+{
+    (void)unused;
+    const struct conv f = {2, 1, 1};
+    float *x = whole(X_COUNT, 4), *w = whole(F_COUNT, 5), sum[K] = {0}, square[K] = {0};
+    for (int i = 0; i < X_COUNT; i++)
+        x[i] *= 9.0f; // so that outputs have more than 8 bits
+    float *y = conv_loops(f, 0, x, w);
+    desc_t yd = tensor4(3, BF16, N, K, P, Q);
+    desc_t ops[2] = {
+        genstats(yd, tensor4(4, F32, 1, K, 1, 1), tensor4(5, F32, 1, K, 1, 1)),
+        conv_forward(convolution(f.stride, f.pre, f.pre, 1), tensor4(1, BF16, N, C, H, W),
+                     tensor4(2, BF16, K, C, R, R), yd),
+    };
+    const int64_t ids[5] = {1, 2, 3, 4, 5};
+    void *dev[5] = {put(x, X_COUNT, BF16), put(w, F_COUNT, BF16), device_new(NULL, Y_COUNT * 2),
+                    device_new(NULL, 64), device_new(NULL, 64)};
+    int rounded = 0;
+    graph_run(graph_of(2, ops), 5, ids, dev);
+    for (int i = 0; i < Y_COUNT; i++) {
+        float v = bf16_value(bf16_of(y[i]));
+        rounded += v != y[i];
+        y[i] = v;
+        sum[i % K] += v;
+        square[i % K] += v * v;
+    }
+    assert_true(rounded > Y_COUNT / 8);
+    check("output", dev[2], BF16, y, Y_COUNT);
+    check("sum", dev[3], F32, sum, K);
+    check("sum of squares", dev[4], F32, square, K);
+    free(x), free(w), free(y);
+}
+
 // data gradient -> drelu -> the two sums of BatchNorm's backward
 static void backward_graphs_reduce(void **unused)
 {
@@ -299,6 +333,7 @@ int main(void)
         TEST(convolutions_and_their_gradients),
         TEST(paddings_differ_before_and_after),
         TEST(fused_graphs_round_what_is_virtual),
+        TEST(sums_come_beside_the_output),
         TEST(backward_graphs_reduce),
         TEST(reductions_of_every_kind),
         TEST(matmuls),
