@@ -11,7 +11,7 @@
 
 enum {
     KERNELS =
-        3, // raised when an engine gets other kernels: a plan timed without them is no best one
+        4, // raised when an engine gets other kernels: a plan timed without them is no best one
     PLAN_LIMIT = 1 << 20,
     HEAD_CAPACITY = 128
 };

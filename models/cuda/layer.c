@@ -24,9 +24,27 @@ static const struct cuda_layer_ops *ops_of(enum node_kind kind)
     return NULL;
 }
 
-static bool can_fuse(const struct cuda_layer *l)
+static struct cuda_shape shape_of(const struct node *node)
 {
-    return !l->relu && (l->ops == &CUDA_PRODUCT_LAYER || l->ops == &CUDA_NORM_LAYER);
+    return (struct cuda_shape){node->channels, node->height, node->width};
+}
+
+// Whether the layer before does the node's work too: an activation's or, behind that, a pool's.
+static bool joins(const struct node *node, struct cuda_layer *before)
+{
+    bool norm = before->ops == &CUDA_NORM_LAYER, product = before->ops == &CUDA_PRODUCT_LAYER;
+    if (before->pool > 0)
+        return false;
+    if (node->kind == NODE_ACTIVATION && !before->relu && (norm || product)) {
+        before->relu = true;
+        return true;
+    }
+    if (node->kind == NODE_AVGPOOL && norm) {
+        before->pool = node->kernel;
+        before->out = shape_of(node);
+        return true;
+    }
+    return false;
 }
 
 static int add_node(struct cuda_network *n, int index)
@@ -41,16 +59,15 @@ static int add_node(struct cuda_network *n, int index)
                     node->name, n->graph->arch);
     if (node->kind == NODE_ACTIVATION && node->activation != ACTIVATION_RELU)
         return FAIL(RETORT_USAGE, "device cuda knows no activation but ReLU (%s)", node->name);
-    if (node->kind == NODE_ACTIVATION && before != NULL && can_fuse(before)) {
-        before->relu = true;
+    if (before != NULL && joins(node, before))
         return RETORT_OK;
-    }
     n->layers[n->layer_count++] =
         (struct cuda_layer){.ops = ops_of(node->kind),
                             .node = node,
                             .relu = node->kind == NODE_ACTIVATION,
-                            .in = {from->channels, from->height, from->width},
-                            .out = {node->channels, node->height, node->width}};
+                            .pool = node->kind == NODE_AVGPOOL ? node->kernel : 0,
+                            .in = shape_of(from),
+                            .out = shape_of(node)};
     return RETORT_OK;
 }
 
@@ -94,6 +111,11 @@ static int last_output(struct cuda_network *n, struct cuda_layer *l)
         n, (size_t)n->max_batch * cuda_shape_elements(&l->out) * sizeof(float), &l->y);
 }
 
+static bool in_place(const struct cuda_layer *l)
+{
+    return l->ops->in_place && l->pool == 0;
+}
+
 // Every output is kept for backward.
 static int plan_training(struct cuda_network *n)
 {
@@ -114,11 +136,9 @@ static int plan_training(struct cuda_network *n)
     last->dy = n->logit_gradients;
     for (int i = n->layer_count - 1; i > 0; i--) {
         struct cuda_layer *l = &n->layers[i];
-        l->dx = l->ops->in_place ? l->dy : gradients[turn++ % 2];
+        l->dx = in_place(l) ? l->dy : gradients[turn++ % 2];
         l[-1].dy = l->dx;
     }
-    if (n->layers[0].ops->in_place)
-        n->layers[0].dx = n->layers[0].dy;
 fail:
     return rc;
 }
@@ -136,7 +156,7 @@ static int plan_evaluation(struct cuda_network *n)
         if (l->last)
             TRY(last_output(n, l));
         else
-            l->y = l->ops->in_place && i > 0 ? l->x : outputs[turn++ % 2];
+            l->y = in_place(l) && i > 0 ? l->x : outputs[turn++ % 2];
     }
 fail:
     return rc;

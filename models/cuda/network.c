@@ -33,8 +33,15 @@ float *cuda_gradients(const struct cuda_network *n, float *gradients, int index)
 
 struct columns cuda_columns(const struct cuda_network *n, const struct cuda_layer *l)
 {
-    int64_t area = (int64_t)l->out.height * l->out.width;
-    return (struct columns){n->count * area, n->max_batch * area, l->out.channels};
+    const struct cuda_shape *s = l->pool > 0 ? &l->in : &l->out;
+    int64_t area = (int64_t)s->height * s->width;
+    return (struct columns){n->count * area, n->max_batch * area, s->channels};
+}
+
+struct pool cuda_pool(const struct cuda_network *n, const struct cuda_layer *l)
+{
+    return (struct pool){n->max_batch,  l->out.channels, l->in.height, l->in.width,
+                         l->out.height, l->out.width,    l->pool};
 }
 
 // ---- life

@@ -2,16 +2,17 @@
 // A network on the CUDA engine: a chain of layers over buffers made once.
 //
 // Nodes of the graph become layers; a ReLU joins the convolution, linear layer or BatchNorm before
-// it. All work is laid out for max_batch samples: a smaller batch is padded with samples whose
-// pictures, outputs before the last and gradients are zeros, so that one plan a layer does, sums
-// may be taken over all samples in memory, and bits don't depend on what batches came before. The
-// networks of a group share weights, plans and workspaces: they are
-// their first's.
+// it, an average pool the BatchNorm. All work is laid out for max_batch samples: a smaller batch is
+// padded with samples whose pictures, outputs before the last and gradients are zeros, so that one
+// plan a layer does, sums may be taken over all samples in memory, and bits don't depend on what
+// batches came before. The networks of a group share weights, plans and workspaces: they are their
+// first's.
 
 #include "models/cuda/cuda.h"
 #include "models/cuda/dnn.h"
 #include "models/cuda/kernels/norm.h"
 #include "models/cuda/kernels/pack.h"
+#include "models/cuda/kernels/pool.h"
 
 struct cuda_shape { // of one sample
     int channels, height, width;
@@ -41,9 +42,10 @@ struct cuda_network;
 struct cuda_layer;
 struct cuda_layer_ops {
     int (*forward)(struct cuda_network *n, struct cuda_layer *l);
-    // Reads dy, fills dx unless it is NULL, and the layer's ranges of `gradients` (=).
+    // Reads dy, fills dx unless it is NULL (of the first layer), and the layer's ranges of
+    // `gradients` (=).
     int (*backward)(struct cuda_network *n, struct cuda_layer *l, float *gradients);
-    // dx may be dy; y may be x when nothing is kept for backward.
+    // dx may be dy; y may be x when nothing is kept for backward. Not with a pool.
     bool in_place;
 };
 extern const struct cuda_layer_ops CUDA_PRODUCT_LAYER, CUDA_NORM_LAYER, CUDA_RELU_LAYER,
@@ -53,6 +55,7 @@ struct cuda_layer {
     const struct cuda_layer_ops *ops;
     const struct node *node; // borrowed
     bool relu;               // fused
+    int pool;                // the average pool's kernel, fused or a layer of its own; 0: none
     bool last;               // its output is the logits, f32
     struct cuda_shape in, out;
     // Of the network's buffers, [max_batch] samples each. x of the first layer is NULL: it reads
@@ -117,8 +120,9 @@ int cuda_network_alloc(struct cuda_network *n, size_t bytes, void *out);
 // Where the arena's parameter `index` begins; NULL: there is none.
 const float *cuda_weights(const struct cuda_network *n, int index);
 float *cuda_gradients(const struct cuda_network *n, float *gradients, int index);
-// The layer's pixels as rows, of the samples that count.
+// The layer's pixels (before its pool) as rows, of the samples that count.
 struct columns cuda_columns(const struct cuda_network *n, const struct cuda_layer *l);
+struct pool cuda_pool(const struct cuda_network *n, const struct cuda_layer *l);
 static inline void *cuda_layer_input(const struct cuda_network *n, const struct cuda_layer *l)
 {
     return l->x != NULL ? l->x : n->input->values;

@@ -1,4 +1,4 @@
-// BatchNorm as a layer, alone or synchronised over a group.
+// BatchNorm, with what is fused behind it, as a layer, alone or synchronised over a group.
 
 #include "models/cuda/kernels/norm.h"
 
@@ -9,10 +9,11 @@ static struct norm_layer norm_of(const struct cuda_network *n, const struct cuda
     return (struct norm_layer){.columns = cuda_columns(n, l),
                                .state = l->norm,
                                .samples = n->count,
-                               .area = l->out.height * l->out.width,
+                               .area = l->in.height * l->in.width,
                                .gamma = cuda_weights(n, l->node->weight),
                                .beta = cuda_weights(n, l->node->bias),
-                               .relu = l->relu};
+                               .relu = l->relu,
+                               .pool = cuda_pool(n, l)};
 }
 
 // Where a group has brought its totals already, the state is the whole batch's.
@@ -97,7 +98,8 @@ static int norm_backward(struct cuda_network *n, struct cuda_layer *l, float *gr
             &norm, n->partials, cuda_gradients(n, gradients, l->node->weight),
             cuda_gradients(n, gradients, l->node->bias), e->stream));
     }
-    TRY_CUDA(norm_gradient_launch(&norm, x, l->dy, l->dx, e->type, e->stream));
+    if (l->dx != NULL)
+        TRY_CUDA(norm_gradient_launch(&norm, x, l->dy, l->dx, e->type, e->stream));
 fail:
     return rc;
 }

@@ -71,15 +71,9 @@ const struct cuda_layer_ops CUDA_RELU_LAYER = {relu_forward, relu_backward, true
 
 // ---- pooling
 
-static struct pool pool_of(const struct cuda_network *n, const struct cuda_layer *l)
-{
-    return (struct pool){n->max_batch,  l->out.channels, l->in.height,   l->in.width,
-                         l->out.height, l->out.width,    l->node->kernel};
-}
-
 static int pool_forward(struct cuda_network *n, struct cuda_layer *l)
 {
-    struct pool p = pool_of(n, l);
+    struct pool p = cuda_pool(n, l);
     int rc = RETORT_OK;
     TRY_CUDA(pool_launch(&p, cuda_layer_input(n, l), l->y, n->engine->type, n->engine->stream));
 fail:
@@ -88,7 +82,7 @@ fail:
 
 static int pool_backward(struct cuda_network *n, struct cuda_layer *l, float *gradients)
 {
-    struct pool p = pool_of(n, l);
+    struct pool p = cuda_pool(n, l);
     int rc = RETORT_OK;
     (void)gradients;
     if (l->dx != NULL)

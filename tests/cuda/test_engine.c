@@ -32,14 +32,15 @@ static char *plan_with(enum sums sums, const struct graph *g)
 
 struct layer_case {
     enum node_kind kind;
-    int channels, kernel, stride;
-    bool bias, relu; // relu: of the node itself, or fused with the one before
+    int channels, kernel, stride; // kernel: of a BatchNorm, the pool's behind it
+    bool bias, relu;              // relu: of the node itself, or fused with the one before
 };
 static const struct layer_case LAYERS[] = {
     {NODE_CONV, 7, 1, 1, false, false},     {NODE_CONV, 9, 3, 1, true, false},
     {NODE_CONV, 10, 3, 2, false, false},    {NODE_CONV, 8, 3, 1, false, true},
     {NODE_CONV, 5, 5, 3, true, true},       {NODE_BATCHNORM, 0, 0, 0, false, false},
-    {NODE_BATCHNORM, 0, 0, 0, false, true}, {NODE_ACTIVATION, 0, 0, 0, false, true},
+    {NODE_BATCHNORM, 0, 0, 0, false, true}, {NODE_BATCHNORM, 0, 3, 0, false, false},
+    {NODE_BATCHNORM, 0, 2, 0, false, true}, {NODE_ACTIVATION, 0, 0, 0, false, true},
     {NODE_AVGPOOL, 0, 2, 0, false, false},  {NODE_AVGPOOL, 0, 3, 0, false, true},
     {NODE_LINEAR, 13, 0, 0, true, false},   {NODE_LINEAR, 9, 0, 0, true, true},
 };
@@ -65,6 +66,8 @@ static struct graph *layer_graph(const struct layer_case *c, bool behind)
         OK(graph_add_linear(g, "linear", c->channels));
     if (c->relu)
         OK(graph_add_activation(g, "act", ACTIVATION_RELU));
+    if (c->kind == NODE_BATCHNORM && c->kernel > 0)
+        OK(graph_add_avgpool(g, "pool", c->kernel));
     OK(graph_add_linear(g, "fc", 5));
     OK(graph_finish(g));
     return g;
@@ -96,6 +99,37 @@ static void every_layer_is_the_reference_one(void **state)
             check_layer(&LAYERS[i], true, TOGETHER);
         }
     }
+}
+
+// What a pool leaves where no samples are is added up behind the next convolution.
+static struct graph *pooled_graph(void)
+{
+    struct graph *g;
+    OK(graph_begin(&g, "pooled", 3, 6, 5));
+    OK(graph_add_conv(g, "conv1", 6, 3, 1, false));
+    OK(graph_add_batchnorm(g, "norm1", false));
+    OK(graph_add_avgpool(g, "pool", 2));
+    OK(graph_add_conv(g, "conv2", 9, 3, 1, false));
+    OK(graph_add_batchnorm(g, "norm2", false));
+    OK(graph_add_linear(g, "fc", 5));
+    OK(graph_finish(g));
+    return g;
+}
+
+static void pools_keep_padding_zero(void **state)
+{
+    (void)state;
+    struct graph *g = pooled_graph();
+    char *plan = plan_with(TOGETHER, g);
+    const struct bench_options cuda = {
+        .device = device, .threads = 1, .max_batch = 4, .plan = plan};
+    struct bench b, expected;
+    bench_open_on(&b, &cuda, g, 3, 47);
+    bench_open(&expected, pooled_graph(), 3, 47);
+    bench_check_alike(&b, &expected, 1e-5);
+    bench_close(&b);
+    bench_close(&expected);
+    free(plan);
 }
 
 // More channels than a block has beside each other, and more rows than all blocks take in one turn;
@@ -650,6 +684,7 @@ int main(int argc, char **argv)
         return 77; // no GPU: skipped
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layer_is_the_reference_one),
+        cmocka_unit_test(pools_keep_padding_zero),
         cmocka_unit_test(wide_layers_are_the_reference_ones),
         cmocka_unit_test(networks_are_the_reference_ones),
         cmocka_unit_test(narrow_types_are_near),

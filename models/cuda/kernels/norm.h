@@ -1,5 +1,6 @@
 #pragma once
-// BatchNorm (Ioffe & Szegedy 2015), with the activation behind it.
+// BatchNorm (Ioffe & Szegedy 2015), with the activation and the average pool behind it. With a
+// pool, y and dy below are the pool's: what lies between is never in memory.
 //
 //   y = act(scale (x - mean) + shift),  scale = gamma / sqrt(variance + 1e-5),  shift = beta
 //   dz = dy where the activation let through, else 0;  S = sum dz,  Q = sum dz (x - mean)
@@ -19,6 +20,7 @@
 #include <stdbool.h>
 
 #include "models/cuda/kernels/columns.h"
+#include "models/cuda/kernels/pool.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,6 +53,7 @@ struct norm_layer {
     int samples, area;         // rows = samples × area
     const float *gamma, *beta; // [channels]: the arena's
     bool relu;
+    struct pool pool; // kernel 0: none
 };
 
 // ---- forward
@@ -68,7 +71,7 @@ cudaError_t norm_totals_launch(const struct norm_layer *n, const double *totals,
 // The state for running statistics.
 cudaError_t norm_running_launch(const struct norm_layer *n, const float *mean,
                                 const float *variance, cudaStream_t stream);
-// y may be x. Rows that belong to no sample become zeros.
+// y may be x, without a pool. Rows that belong to no sample become zeros.
 cudaError_t norm_apply_launch(const struct norm_layer *n, const void *x, void *y,
                               enum element_type type, cudaStream_t stream);
 
@@ -86,7 +89,7 @@ cudaError_t norm_gradient_sums_launch(const struct norm_layer *n, const float *p
                                       cudaStream_t stream);
 cudaError_t norm_gradient_totals_launch(const struct norm_layer *n, const double *totals,
                                         cudaStream_t stream);
-// dx may be dy. Rows that belong to no sample become zeros.
+// dx may be dy, without a pool. Rows that belong to no sample become zeros.
 cudaError_t norm_gradient_launch(const struct norm_layer *n, const void *x, const void *dy,
                                  void *dx, enum element_type type, cudaStream_t stream);
 

@@ -2,6 +2,7 @@
 
 #include "models/cuda/kernels/columns.cuh"
 #include "models/cuda/kernels/norm.h"
+#include "models/cuda/kernels/pool.cuh"
 
 namespace
 {
@@ -27,16 +28,39 @@ channel_vectors vectors_of(const norm_layer &n)
             n.relu};
 }
 
+// Where a pixel's dy is read: at its own place, or from its window of the pool behind.
+template <typename T> struct own_gradient {
+    const T *dy;
+    int padded;
+
+    __device__ void operator()(int64_t row, int channel, float (&v)[CHANNEL_UNIT]) const
+    {
+        unit_load(v, dy + row * padded + channel);
+    }
+};
+template <typename T> struct window_gradient {
+    const T *dy;
+    int padded;
+    pool p;
+
+    __device__ void operator()(int64_t row, int channel, float (&v)[CHANNEL_UNIT]) const
+    {
+        int64_t at = (row * padded + channel) / CHANNEL_UNIT;
+        pooling::window_share(p, padded, dy, pooling::place_of(at, p.in_height, p.in_width, padded),
+                              v);
+    }
+};
+
 // distance = x - mean; dz = dy where the activation let through. The same arithmetic as forward's
 // says where that was, so that no output has to be kept.
-template <typename T>
-__device__ void unit_gradient(const channel_vectors &v, const T *x, const T *dy, int64_t row,
+template <typename T, typename Gradient>
+__device__ void unit_gradient(const channel_vectors &v, const T *x, const Gradient &dy, int64_t row,
                               int channel, float (&dz)[CHANNEL_UNIT],
                               float (&distance)[CHANNEL_UNIT])
 {
     float mean[CHANNEL_UNIT], scale[CHANNEL_UNIT], shift[CHANNEL_UNIT];
     unit_load(distance, x + row * v.padded + channel);
-    unit_load(dz, dy + row * v.padded + channel);
+    dy(row, channel, dz);
     unit_load(mean, v.mean + channel);
     unit_load(scale, v.scale + channel);
     unit_load(shift, v.shift + channel);
@@ -47,9 +71,10 @@ __device__ void unit_gradient(const channel_vectors &v, const T *x, const T *dy,
     }
 }
 
-template <typename T> struct gradient_term {
+template <typename T, typename Gradient> struct gradient_term {
     channel_vectors v;
-    const T *x, *dy;
+    const T *x;
+    Gradient dy;
 
     __device__ void operator()(int64_t row, int channel, float (&first)[CHANNEL_UNIT],
                                float (&second)[CHANNEL_UNIT])
@@ -60,9 +85,9 @@ template <typename T> struct gradient_term {
     }
 };
 
-template <typename T>
+template <typename T, typename Gradient>
 __global__ void __launch_bounds__(COLUMN_THREADS)
-    apply_kernel(channel_vectors v, const T *x, const T *dy, T *dx, int64_t rows, int64_t units)
+    apply_kernel(channel_vectors v, const T *x, Gradient dy, T *dx, int64_t rows, int64_t units)
 {
     int64_t at = (int64_t)blockIdx.x * COLUMN_THREADS + threadIdx.x;
     if (at >= units)
@@ -132,23 +157,51 @@ __global__ void totals_kernel(norm_layer n, const double *totals)
         slopes_set(n, c, totals[n.columns.channels + c], totals[c]);
 }
 
+// ---- typed launches
+
+template <typename T> own_gradient<T> own(const norm_layer &n, const void *dy)
+{
+    return {static_cast<const T *>(dy), channels_padded(n.columns.channels)};
+}
+
+template <typename T> window_gradient<T> of_window(const norm_layer &n, const void *dy)
+{
+    return {static_cast<const T *>(dy), channels_padded(n.columns.channels), n.pool};
+}
+
+template <typename T, typename Gradient>
+cudaError_t moments_from(const norm_layer &n, const void *x, Gradient dy, float *partials,
+                         cudaStream_t stream)
+{
+    gradient_term<T, Gradient> term = {vectors_of(n), static_cast<const T *>(x), dy};
+    return launch(term, n.columns, partials, stream);
+}
+
 template <typename T>
 cudaError_t moments_typed(const norm_layer &n, const void *x, const void *dy, float *partials,
                           cudaStream_t stream)
 {
-    gradient_term<T> term = {vectors_of(n), static_cast<const T *>(x), static_cast<const T *>(dy)};
-    return launch(term, n.columns, partials, stream);
+    return n.pool.kernel > 0 ? moments_from<T>(n, x, of_window<T>(n, dy), partials, stream)
+                             : moments_from<T>(n, x, own<T>(n, dy), partials, stream);
+}
+
+template <typename T, typename Gradient>
+cudaError_t apply_from(const norm_layer &n, const void *x, Gradient dy, void *dx,
+                       cudaStream_t stream)
+{
+    int64_t units = n.columns.rows_total * (channels_padded(n.columns.channels) / CHANNEL_UNIT);
+    unsigned blocks = (unsigned)((units + COLUMN_THREADS - 1) / COLUMN_THREADS);
+    return kernel_launch(launch_shape{dim3(blocks), dim3(COLUMN_THREADS), 0, stream},
+                         apply_kernel<T, Gradient>, vectors_of(n), static_cast<const T *>(x), dy,
+                         static_cast<T *>(dx), n.columns.rows, units);
 }
 
 template <typename T>
 cudaError_t apply_typed(const norm_layer &n, const void *x, const void *dy, void *dx,
                         cudaStream_t stream)
 {
-    int64_t units = n.columns.rows_total * (channels_padded(n.columns.channels) / CHANNEL_UNIT);
-    unsigned blocks = (unsigned)((units + COLUMN_THREADS - 1) / COLUMN_THREADS);
-    return kernel_launch(launch_shape{dim3(blocks), dim3(COLUMN_THREADS), 0, stream},
-                         apply_kernel<T>, vectors_of(n), static_cast<const T *>(x),
-                         static_cast<const T *>(dy), static_cast<T *>(dx), n.columns.rows, units);
+    return n.pool.kernel > 0 ? apply_from<T>(n, x, of_window<T>(n, dy), dx, stream)
+                             : apply_from<T>(n, x, own<T>(n, dy), dx, stream);
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 #include "models/cuda/kernels/pool.h"
 
-#include "models/cuda/kernels/element.cuh"
+#include "models/cuda/kernels/pool.cuh"
 #include "models/cuda/launch.cuh"
 
 namespace
@@ -8,19 +8,13 @@ namespace
 
 enum { THREADS = 256 };
 
-// A unit of 8 channels of one pixel: at = ((sample, y, x), lane).
-struct place {
-    int64_t sample;
-    int y, x, channel;
-};
+using namespace pooling;
 
-__device__ place place_of(int64_t at, int height, int width, int padded)
-{
-    int lanes = padded / CHANNEL_UNIT;
-    int64_t pixel = at / lanes;
-    return {pixel / width / height, (int)(pixel / width % height), (int)(pixel % width),
-            (int)(at % lanes) * CHANNEL_UNIT};
-}
+struct unchanged {
+    __device__ void operator()(float (&)[CHANNEL_UNIT]) const
+    {
+    }
+};
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
@@ -29,19 +23,9 @@ __global__ void __launch_bounds__(THREADS)
     int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (at >= units)
         return;
-    place to = place_of(at, p.out_height, p.out_width, padded);
-    float share = 1.0f / (float)(p.kernel * p.kernel), sum[CHANNEL_UNIT] = {};
-    for (int k = 0; k < p.kernel * p.kernel; k++) {
-        int row = to.y * p.kernel + k / p.kernel, column = to.x * p.kernel + k % p.kernel;
-        float v[CHANNEL_UNIT];
-        unit_load(v, x + ((to.sample * p.in_height + row) * p.in_width + column) * padded +
-                         to.channel);
-        for (int i = 0; i < CHANNEL_UNIT; i++)
-            sum[i] += v[i];
-    }
-    for (int i = 0; i < CHANNEL_UNIT; i++)
-        sum[i] *= share;
-    unit_store(y + at * CHANNEL_UNIT, sum);
+    float mean[CHANNEL_UNIT];
+    window_mean(p, padded, x, place_of(at, p.out_height, p.out_width, padded), unchanged(), mean);
+    unit_store(y + at * CHANNEL_UNIT, mean);
 }
 
 template <typename T>
@@ -51,16 +35,9 @@ __global__ void __launch_bounds__(THREADS)
     int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (at >= units)
         return;
-    place to = place_of(at, p.in_height, p.in_width, padded);
-    int row = to.y / p.kernel, column = to.x / p.kernel;
-    float share = 1.0f / (float)(p.kernel * p.kernel), v[CHANNEL_UNIT] = {};
-    if (row < p.out_height && column < p.out_width) {
-        unit_load(v, dy + ((to.sample * p.out_height + row) * p.out_width + column) * padded +
-                         to.channel);
-        for (int i = 0; i < CHANNEL_UNIT; i++)
-            v[i] *= share;
-    }
-    unit_store(dx + at * CHANNEL_UNIT, v);
+    float share[CHANNEL_UNIT];
+    window_share(p, padded, dy, place_of(at, p.in_height, p.in_width, padded), share);
+    unit_store(dx + at * CHANNEL_UNIT, share);
 }
 
 launch_shape shape_of(int64_t units, cudaStream_t stream)
