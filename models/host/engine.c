@@ -1,17 +1,25 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/error.h"
 #include "models/host/host.h"
 
-enum { CACHE_LINE_BYTES = 64 };
+enum { CACHE_LINE_BYTES = 64, HUGE_PAGE_BYTES = 2 << 20 };
 
+// Large blocks begin on a huge page and ask for such pages: kernels walk through tens of places of
+// them at once, and addresses are then found in fewer steps.
 void *host_calloc(size_t bytes)
 {
+    bool large = bytes >= HUGE_PAGE_BYTES;
     size_t rounded = bytes + CACHE_LINE_BYTES - bytes % CACHE_LINE_BYTES;
-    void *p = aligned_alloc(CACHE_LINE_BYTES, rounded);
-    if (p != NULL)
-        memset(p, 0, rounded);
+    void *p = NULL;
+    if (posix_memalign(&p, large ? HUGE_PAGE_BYTES : CACHE_LINE_BYTES, rounded) != 0)
+        return NULL;
+    if (large)
+        (void)madvise(p, rounded, MADV_HUGEPAGE); // where there are none, others do
+    memset(p, 0, rounded);
     return p;
 }
 
