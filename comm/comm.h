@@ -80,6 +80,16 @@ int comm_allreduce_sum(struct comm *c, void *data, size_t count, enum real_type 
 int comm_allreduce_named(struct comm *c, const char *name, void *data, size_t count,
                          enum real_type type, bool deterministic);
 
+// Whether sums can run beside the device's stream: between GPUs joined by NCCL.
+bool comm_overlaps(const struct comm *c);
+// Collective. comm_allreduce_sum which, where comm_overlaps, comes after all that is queued on the
+// device's stream, and runs beside what is queued there later, until comm_join lets what is queued
+// from then on come after all such sums. Both may be captured, in one graph.
+int comm_allreduce_beside(struct comm *c, void *data, size_t count, enum real_type type,
+                          bool deterministic);
+// After at least one of them since the last. Not collective.
+int comm_join(struct comm *c);
+
 // The part [*begin, *end) of [0, count) that `rank` owns: whose sums and weights a sharded
 // optimizer keeps. Deterministic: what the tree leaves it with, halves of halves in the order of
 // the bits of its number, lowest first; ranks past the largest power of two own nothing. Otherwise

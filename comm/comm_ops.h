@@ -53,12 +53,17 @@ struct device_ops {
     void (*destroy)(struct device_comm *d);
     int (*allreduce)(struct device_comm *d, void *data, size_t count, enum real_type type,
                      bool deterministic);
+    // After what is queued on `stream`, and beside what comes later; `join`: before that. NULL
+    // where nothing can run beside the stream.
+    int (*allreduce_beside)(struct device_comm *d, void *data, size_t count, enum real_type type,
+                            bool deterministic);
+    int (*join)(struct device_comm *d);
     int (*reduce_scatter)(struct device_comm *d, void *data, size_t count, enum real_type type,
                           bool deterministic);
     int (*allgather)(struct device_comm *d, void *data, size_t count, enum real_type type,
                      bool deterministic);
     int (*broadcast)(struct device_comm *d, void *data, size_t bytes, int root);
-    // After what is queued on `stream`, and beside what comes later; `join`: before that.
+    // Likewise, with a `join` of its own.
     int (*exchange_start)(struct device_comm *d, const void *send, struct exchange_block to,
                           void *recv, struct exchange_block from);
     int (*exchange_join)(struct device_comm *d);

@@ -21,11 +21,6 @@ void comm_attach_device(struct comm *c, struct device_comm *d)
     c->device = d;
 }
 
-void device_comm_stream(struct device_comm *d, struct CUstream_st *stream)
-{
-    d->stream = stream;
-}
-
 const char *device_comm_describe(const struct device_comm *d)
 {
     return d->description;
@@ -76,6 +71,30 @@ int comm_allreduce_named(struct comm *c, const char *name, void *data, size_t co
     enter(c, name, count * real_bytes(type));
     return comm_leave(c, d ? d->ops->allreduce(d, data, count, type, deterministic)
                            : sum_on_host(c, data, count, type, deterministic));
+}
+
+bool comm_overlaps(const struct comm *c)
+{
+    return c->device && c->device->ops->allreduce_beside;
+}
+
+int comm_allreduce_beside(struct comm *c, void *data, size_t count, enum real_type type,
+                          bool deterministic)
+{
+    struct device_comm *d = c->device;
+    if (!comm_overlaps(c))
+        return comm_allreduce_sum(c, data, count, type, deterministic);
+    CHECK(data || count == 0);
+    enter(c, "all-reduce", count * real_bytes(type));
+    return comm_leave(c, d->ops->allreduce_beside(d, data, count, type, deterministic));
+}
+
+int comm_join(struct comm *c)
+{
+    const int rc = comm_overlaps(c) ? c->device->ops->join(c->device) : RETORT_OK;
+    if (rc != RETORT_OK)
+        comm_abort(c, rc);
+    return rc;
 }
 
 static int scatter_on_host(struct comm *c, void *data, size_t count, enum real_type type,

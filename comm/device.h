@@ -28,7 +28,8 @@ struct CUstream_st; // cudaStream_t points to one
 // What the collectives need of an engine. Memory is the device's.
 struct device_needs {
     void *context; // the functions' first argument
-    // to[i] += from[i], i < count, queued on the stream. Returns a retort_code; it has printed why.
+    // to[i] += from[i], i < count, queued on the stream given, which may be another than the one
+    // below. Returns a retort_code; it has printed why.
     int (*add)(void *context, void *to, const void *from, size_t count, enum real_type type,
                struct CUstream_st *stream);
     void *(*alloc)(void *context, size_t bytes); // NULL when there is none; it has said so
@@ -50,8 +51,6 @@ device_comm_open_function device_comm_open;
 void device_comm_destroy(struct device_comm **p);
 // Borrowed; NULL detaches. At one point of all ranks.
 void comm_attach_device(struct comm *c, struct device_comm *d);
-// Where collectives are queued from now on: another stream, such as one for buckets.
-void device_comm_stream(struct device_comm *d, struct CUstream_st *stream);
 // "NCCL 2.28.9", or "host memory: ranks 0 and 1 share a GPU"; borrowed.
 const char *device_comm_describe(const struct device_comm *d);
 // Whether the collectives may be captured in a graph. Through host memory they may not: the host

@@ -20,20 +20,42 @@ ncclDataType_t nccl_real(enum real_type type)
     return type == REAL_F64 ? ncclFloat64 : ncclFloat32;
 }
 
-static int allreduce(struct device_comm *d, void *data, size_t count, enum real_type type,
-                     bool deterministic)
+static int sum_on(const struct nccl_comm *n, void *data, size_t count, enum real_type type,
+                  bool deterministic, cudaStream_t stream)
 {
-    struct nccl_comm *n = nccl_of(d);
     int rc = RETORT_OK;
     if (deterministic) {
-        TRY(nccl_tree_up(n, data, count, type));
-        return nccl_tree_down(n, data, count, type);
+        TRY(nccl_tree_up(n, data, count, type, stream));
+        return nccl_tree_down(n, data, count, type, stream);
     }
     if (count > 0)
-        TRY_NCCL(n, ncclAllReduce(data, data, count, nccl_real(type), ncclSum, n->nccl, d->stream));
+        TRY_NCCL(n, ncclAllReduce(data, data, count, nccl_real(type), ncclSum, n->nccl, stream));
     return nccl_settle(n);
 fail:
     return rc;
+}
+
+static int allreduce(struct device_comm *d, void *data, size_t count, enum real_type type,
+                     bool deterministic)
+{
+    return sum_on(nccl_of(d), data, count, type, deterministic, d->stream);
+}
+
+static int allreduce_beside(struct device_comm *d, void *data, size_t count, enum real_type type,
+                            bool deterministic)
+{
+    const struct nccl_comm *n = nccl_of(d);
+    int rc = RETORT_OK;
+    TRY(nccl_branch_begin(&n->sums, d->stream));
+    TRY(sum_on(n, data, count, type, deterministic, n->sums.stream));
+    TRY(nccl_branch_end(&n->sums));
+fail:
+    return rc;
+}
+
+static int join(struct device_comm *d)
+{
+    return nccl_branch_join(&nccl_of(d)->sums, d->stream);
 }
 
 // The parts that all ranks have alike, and what the last one has beyond its own.
@@ -61,7 +83,7 @@ static int reduce_scatter(struct device_comm *d, void *data, size_t count, enum 
     struct nccl_comm *n = nccl_of(d);
     int rc = RETORT_OK;
     if (deterministic)
-        return nccl_tree_up(n, data, count, type);
+        return nccl_tree_up(n, data, count, type, d->stream);
     const struct parts p = parts_of(d->comm, data, count, type);
     TRY(nccl_group_begin(n));
     if (p.each > 0)
@@ -81,7 +103,7 @@ static int allgather(struct device_comm *d, void *data, size_t count, enum real_
     struct nccl_comm *n = nccl_of(d);
     int rc = RETORT_OK;
     if (deterministic)
-        return nccl_tree_down(n, data, count, type);
+        return nccl_tree_down(n, data, count, type, d->stream);
     const struct parts p = parts_of(d->comm, data, count, type);
     TRY(nccl_group_begin(n));
     if (p.each > 0)
@@ -131,23 +153,23 @@ static int exchange_start(struct device_comm *d, const void *send, struct exchan
 {
     struct nccl_comm *n = nccl_of(d);
     int rc = RETORT_OK;
-    TRY_CUDA(cudaEventRecord(n->before, d->stream));
-    TRY_CUDA(cudaStreamWaitEvent(n->side, n->before, 0));
-    TRY(exchange_on(n, send, to, recv, from, n->side));
-    TRY_CUDA(cudaEventRecord(n->after, n->side));
+    TRY(nccl_branch_begin(&n->exchanges, d->stream));
+    TRY(exchange_on(n, send, to, recv, from, n->exchanges.stream));
+    TRY(nccl_branch_end(&n->exchanges));
 fail:
     return rc;
 }
 
 static int exchange_join(struct device_comm *d)
 {
-    TRY_CUDA(cudaStreamWaitEvent(d->stream, nccl_of(d)->after, 0));
-    return RETORT_OK;
+    return nccl_branch_join(&nccl_of(d)->exchanges, d->stream);
 }
 
 const struct device_ops nccl_ops = {
     .destroy = nccl_destroy,
     .allreduce = allreduce,
+    .allreduce_beside = allreduce_beside,
+    .join = join,
     .reduce_scatter = reduce_scatter,
     .allgather = allgather,
     .broadcast = broadcast,

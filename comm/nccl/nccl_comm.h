@@ -6,15 +6,22 @@
 
 #include "comm/comm_ops.h"
 
+// A stream beside the engine's: what it does comes after what was queued there when it began, and
+// before what is queued there from when it is joined on.
+struct nccl_branch {
+    cudaStream_t stream;       // owned, as are the events …
+    cudaEvent_t before, after; // … of its latest beginning and end
+};
+
 struct nccl_comm {
     struct device_comm base;
     struct device_needs needs;
-    ncclComm_t nccl;   // NULL: through host memory
-    void *staging;     // NCCL: device memory [needs.staging_bytes], for what is to be added
-    cudaStream_t side; // NCCL: where exchanges run; owned, as are the events of their beginning …
-    cudaEvent_t before, after; // … and end
-    char *pinned;              // else: host memory [needs.staging_bytes]
-    size_t *blocks;            // else: [4][size] counts and offsets of an exchange's part; owned
+    ncclComm_t nccl;                    // NULL: through host memory
+    char *staging;                      // NCCL: device memory [needs.staging_bytes], for what is
+                                        // to be added, of sums on any stream: see tree.c
+    struct nccl_branch exchanges, sums; // NCCL: beside the engine's stream
+    char *pinned;                       // else: host memory [needs.staging_bytes]
+    size_t *blocks; // else: [4][size] counts and offsets of an exchange's part; owned
 };
 
 static inline struct nccl_comm *nccl_of(struct device_comm *d)
@@ -54,10 +61,20 @@ ncclDataType_t nccl_real(enum real_type type);
 int nccl_group_begin(const struct nccl_comm *n);
 int nccl_group_end(const struct nccl_comm *n);
 
+int nccl_branch_open(struct nccl_branch *b);
+void nccl_branch_close(struct nccl_branch *b); // takes a half-open one
+// All that follows on b->stream comes after what is queued on the engine's stream now.
+int nccl_branch_begin(const struct nccl_branch *b, cudaStream_t engine);
+int nccl_branch_end(const struct nccl_branch *b);
+// What is queued on the engine's stream from now on comes after the latest end.
+int nccl_branch_join(const struct nccl_branch *b, cudaStream_t engine);
+
 // The deterministic sum: up the tree, which leaves each rank with the sum of its own range, and
 // down, which brings all ranges to all.
-int nccl_tree_up(struct nccl_comm *n, char *data, size_t count, enum real_type type);
-int nccl_tree_down(struct nccl_comm *n, char *data, size_t count, enum real_type type);
+int nccl_tree_up(const struct nccl_comm *n, char *data, size_t count, enum real_type type,
+                 cudaStream_t stream);
+int nccl_tree_down(const struct nccl_comm *n, char *data, size_t count, enum real_type type,
+                   cudaStream_t stream);
 
 extern const struct device_ops nccl_ops;   // by NCCL
 extern const struct device_ops staged_ops; // through host memory; alone too

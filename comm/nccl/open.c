@@ -78,12 +78,13 @@ static int connect_ranks(struct nccl_comm *n, ncclUniqueId id)
     return nccl_settle(n);
 }
 
-static int open_side(struct nccl_comm *n)
+static int open_branches(struct nccl_comm *n)
 {
-    TRY_CUDA(cudaStreamCreateWithFlags(&n->side, cudaStreamNonBlocking));
-    TRY_CUDA(cudaEventCreateWithFlags(&n->before, cudaEventDisableTiming));
-    TRY_CUDA(cudaEventCreateWithFlags(&n->after, cudaEventDisableTiming));
-    return RETORT_OK;
+    int rc = RETORT_OK;
+    TRY(nccl_branch_open(&n->exchanges));
+    TRY(nccl_branch_open(&n->sums));
+fail:
+    return rc;
 }
 
 static int open_nccl(struct nccl_comm *n)
@@ -95,7 +96,7 @@ static int open_nccl(struct nccl_comm *n)
     watchdog_enter(c->watchdog, n->base.last, 0);
     comm_leave(c, connect_ranks(n, id)); // peers wait for a rank that fails here: all end
     n->staging = c->size > 1 ? n->needs.alloc(n->needs.context, n->needs.staging_bytes) : NULL;
-    rc = n->staging || c->size == 1 ? open_side(n) : RETORT_MEMORY;
+    rc = n->staging || c->size == 1 ? open_branches(n) : RETORT_MEMORY;
     TRY(comm_agree(c, rc));
     n->base.ops = &nccl_ops;
     n->base.capturable = true;
@@ -186,12 +187,8 @@ void nccl_destroy(struct device_comm *d)
     struct nccl_comm *n = nccl_of(d);
     if (n->nccl)
         disconnect(n);
-    if (n->before)
-        (void)cudaEventDestroy(n->before);
-    if (n->after)
-        (void)cudaEventDestroy(n->after);
-    if (n->side)
-        (void)cudaStreamDestroy(n->side);
+    nccl_branch_close(&n->exchanges);
+    nccl_branch_close(&n->sums);
     if (n->staging)
         n->needs.free(n->needs.context, n->staging);
     if (n->pinned)

@@ -199,6 +199,22 @@ static void test_fast_allreduce_agrees_to_rounding(void **state)
     }
 }
 
+// In three buckets, each of them beside what is queued next.
+static void test_sums_beside_have_the_bits_of_the_tree(void **state)
+{
+    (void)state;
+    const size_t cuts[] = {9001, 6007, 32, 0};
+    struct both b = both_make(cuts[0], REAL_F32);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(comm_allreduce_beside(comm, (char *)b.engine + cuts[i + 1] * b.one,
+                                               cuts[i] - cuts[i + 1], b.type, true),
+                         0);
+    assert_int_equal(comm_join(comm), 0);
+    get(&b);
+    assert_tree(&b, 0, b.count);
+    both_free(&b);
+}
+
 static void test_own_ranges_are_all_of_it(void **state)
 {
     (void)state;
@@ -325,6 +341,7 @@ int engine_memory_run(struct comm *c, const struct test_memory *m)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_allreduce_has_the_bits_of_the_tree),
         cmocka_unit_test(test_fast_allreduce_agrees_to_rounding),
+        cmocka_unit_test(test_sums_beside_have_the_bits_of_the_tree),
         cmocka_unit_test(test_own_ranges_are_all_of_it),
         cmocka_unit_test(test_reduce_scatter_and_gather_make_an_allreduce),
         cmocka_unit_test(test_engine_broadcast),

@@ -1,7 +1,8 @@
 // Ranks whose GPUs fail in the middle of a run, for tests/comm/fault.sh: `fault KIND FOLDER`. At
 // step 2 the highest rank's GPU hangs (hang), fails (fail) or is late (slow, late: by less and more
 // than the limit), its call is refused (refuse), or it stops itself (stop); its start may be
-// refused or hang (start_refuse, start_hang). In "alone_…" the watchdog has no limit.
+// refused or hang (start_refuse, start_hang). In "alone_…" the watchdog has no limit; in "beside_…"
+// sums run beside the stream.
 
 #include <signal.h>
 #include <stdio.h>
@@ -57,7 +58,18 @@ static void note_and_fail(const char *kind, const char *folder)
     fail_by(kind);
 }
 
-static void run_steps(struct gpu_rank *r, struct watchdog *w, const char *kind, const char *folder)
+static void sum(struct comm *c, void *data, bool beside)
+{
+    if (!beside) {
+        comm_allreduce_sum(c, data, COUNT, REAL_F32, true);
+        return;
+    }
+    comm_allreduce_beside(c, data, COUNT, REAL_F32, true);
+    comm_join(c);
+}
+
+static void run_steps(struct gpu_rank *r, struct watchdog *w, const char *kind, bool beside,
+                      const char *folder)
 {
     const bool last = comm_rank(r->comm) == comm_size(r->comm) - 1;
     float *host = calloc(COUNT, sizeof *host);
@@ -70,12 +82,12 @@ static void run_steps(struct gpu_rank *r, struct watchdog *w, const char *kind, 
         test_memory_gpu.put(data, host, COUNT * sizeof *host);
         if (step == FAULTY_STEP && last)
             note_and_fail(kind, folder);
-        comm_allreduce_sum(r->comm, data, COUNT, REAL_F32, true);
+        sum(r->comm, data, beside);
         comm_wait(r->comm);
         test_memory_gpu.get(host, data, COUNT * sizeof *host);
         const int size = comm_size(r->comm);
-        const int sum = size * (size - 1) / 2 + size * step;
-        CHECK(host[COUNT - 1] == (float)sum);
+        const int expected = size * (size - 1) / 2 + size * step;
+        CHECK(host[COUNT - 1] == (float)expected);
     }
     test_memory_gpu.destroy(data);
     free(host);
@@ -88,13 +100,21 @@ static double watchdog_limit(const char *kind, bool alone)
     return strcmp(kind, "hang") == 0 || strcmp(kind, "stop") == 0 ? TIMEOUT_S : PATIENCE_S;
 }
 
+// Whether *kind begins so; then what follows is left of it.
+static bool take_prefix(const char **kind, const char *prefix)
+{
+    const bool has = strncmp(*kind, prefix, strlen(prefix)) == 0;
+    *kind += has ? strlen(prefix) : 0;
+    return has;
+}
+
 int main(int argc, char **argv)
 {
     struct gpu_rank r;
     struct watchdog *w = NULL;
     CHECK(argc == 3);
-    const bool alone = strncmp(argv[1], "alone_", strlen("alone_")) == 0;
-    const char *kind = alone ? argv[1] + strlen("alone_") : argv[1];
+    const char *kind = argv[1];
+    const bool alone = take_prefix(&kind, "alone_"), beside = take_prefix(&kind, "beside_");
     if (!gpu_rank_open(&r))
         return 77; // no GPU: skipped
     const int rank = comm_rank(r.comm), size = comm_size(r.comm);
@@ -112,7 +132,7 @@ int main(int argc, char **argv)
         comm_attach_watchdog(r.comm, w);
     }
     watchdog_phase(w, "student");
-    run_steps(&r, w, kind, argv[2]);
+    run_steps(&r, w, kind, beside, argv[2]);
     if (rank == 0)
         printf("all steps done\n");
     comm_attach_watchdog(r.comm, NULL);

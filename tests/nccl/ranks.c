@@ -90,85 +90,109 @@ static void test_host_collectives_go_on(void **state)
     free(all);
 }
 
-// A sum on one stream, what depends on it on another.
-static void test_another_stream(void **state)
+// Work of the rank's stream that was queued after a sum beside it is done while the last rank's GPU
+// has not come to that sum.
+static void test_a_sum_runs_beside_the_stream(void **state)
 {
     (void)state;
     const size_t count = 1500, bytes = count * sizeof(float);
-    float *mine = values_of(comm_rank(rank.comm), count), *one = test_allocate(bytes),
-          *two = test_allocate(bytes);
+    const bool late = comm_rank(rank.comm) == comm_size(rank.comm) - 1;
+    if (!comm_overlaps(rank.comm))
+        return; // through host memory
+    float *mine = values_of(comm_rank(rank.comm), count), *got = test_allocate(bytes);
     void *a = gpu->create(bytes), *b = gpu->create(bytes);
-    cudaStream_t side;
-    cudaEvent_t fork, join;
-    OK(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking));
-    OK(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming));
-    OK(cudaEventCreateWithFlags(&join, cudaEventDisableTiming));
     gpu->put(a, mine, bytes);
-    OK(cudaMemcpyAsync(b, a, bytes, cudaMemcpyDeviceToDevice, rank.stream));
-    OK(cudaEventRecord(fork, rank.stream));
-    OK(cudaStreamWaitEvent(side, fork, 0));
-    device_comm_stream(rank.device, side);
-    assert_int_equal(comm_allreduce_sum(rank.comm, a, count, REAL_F32, true), 0);
-    OK(cudaEventRecord(join, side));
-    device_comm_stream(rank.device, rank.stream);
-    assert_int_equal(comm_allreduce_sum(rank.comm, b, count, REAL_F32, true), 0);
-    OK(cudaStreamWaitEvent(rank.stream, join, 0));
+    if (!late) {
+        assert_int_equal(comm_allreduce_beside(rank.comm, a, count, REAL_F32, true), 0);
+        OK(cudaMemsetAsync(b, 0, bytes, rank.stream));
+        OK(cudaStreamSynchronize(rank.stream));
+    }
+    assert_int_equal(comm_barrier(rank.comm), 0);
+    if (late)
+        assert_int_equal(comm_allreduce_beside(rank.comm, a, count, REAL_F32, true), 0);
+    assert_int_equal(comm_join(rank.comm), 0);
     assert_int_equal(comm_wait(rank.comm), 0);
-    gpu->get(one, a, bytes);
-    gpu->get(two, b, bytes);
-    assert_memory_equal(one, two, bytes);
-    OK(cudaEventDestroy(fork));
-    OK(cudaEventDestroy(join));
-    OK(cudaStreamDestroy(side));
+    gpu->get(got, a, bytes);
+    gpu->put(b, mine, bytes);
+    assert_int_equal(comm_allreduce_sum(rank.comm, b, count, REAL_F32, true), 0);
+    assert_int_equal(comm_wait(rank.comm), 0);
+    gpu->get(mine, b, bytes);
+    assert_memory_equal(got, mine, bytes);
     gpu->destroy(a);
     gpu->destroy(b);
     free(mine);
-    free(one);
-    free(two);
+    free(got);
 }
 
-// A graph of a copy and a sum, for the rank's stream.
-static cudaGraphExec_t capture_sum(void *data, const void *from, size_t count)
+// What a step queues: two buckets beside the stream, between them a sum on it, then what needs both
+// buckets.
+struct buckets {
+    char *from, *data, *other, *out;
+    size_t count;
+};
+
+static void queue_buckets(const struct buckets *b)
+{
+    const size_t bytes = b->count * sizeof(float), half = b->count / 2;
+    OK(cudaMemcpyAsync(b->data, b->from, bytes, cudaMemcpyDeviceToDevice, rank.stream));
+    assert_int_equal(comm_allreduce_beside(rank.comm, b->data + half * sizeof(float),
+                                           b->count - half, REAL_F32, true),
+                     0);
+    OK(cudaMemcpyAsync(b->other, b->from, bytes, cudaMemcpyDeviceToDevice, rank.stream));
+    assert_int_equal(comm_allreduce_sum(rank.comm, b->other, b->count, REAL_F32, true), 0);
+    assert_int_equal(comm_allreduce_beside(rank.comm, b->data, half, REAL_F32, true), 0);
+    assert_int_equal(comm_join(rank.comm), 0);
+    OK(cudaMemcpyAsync(b->out, b->data, bytes, cudaMemcpyDeviceToDevice, rank.stream));
+}
+
+static cudaGraphExec_t capture_buckets(const struct buckets *b)
 {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     OK(cudaStreamBeginCapture(rank.stream, cudaStreamCaptureModeThreadLocal));
-    OK(cudaMemcpyAsync(data, from, count * sizeof(float), cudaMemcpyDeviceToDevice, rank.stream));
-    assert_int_equal(comm_allreduce_sum(rank.comm, data, count, REAL_F32, true), 0);
+    queue_buckets(b);
     OK(cudaStreamEndCapture(rank.stream, &graph));
     OK(cudaGraphInstantiate(&exec, graph, 0));
     OK(cudaGraphDestroy(graph));
     return exec;
 }
 
-// Replayed with other numbers each time: the bits of the same sum without a graph.
-static void test_a_captured_sum_replays(void **state)
+// Queued, then replayed, with other numbers each time: the bits of the sum that is whole.
+static void test_buckets_have_the_bits_of_the_whole(void **state)
 {
     (void)state;
-    if (!device_comm_capturable(rank.device))
-        return; // through host memory: as the way chosen above says
     const size_t count = 3001, bytes = count * sizeof(float);
-    void *from = gpu->create(bytes), *data = gpu->create(bytes);
-    float *got = test_allocate(bytes), *expected = test_allocate(bytes);
-    cudaGraphExec_t exec = capture_sum(data, from, count);
-    for (int replay = 0; replay < 3; replay++) {
-        float *values = values_of(comm_rank(rank.comm) + 10 * replay, count);
-        gpu->put(from, values, bytes);
-        OK(cudaGraphLaunch(exec, rank.stream));
+    struct buckets b = {gpu->create(bytes), gpu->create(bytes), gpu->create(bytes),
+                        gpu->create(bytes), count};
+    float *whole = test_allocate(bytes), *got = test_allocate(bytes);
+    cudaGraphExec_t exec = NULL;
+    for (int round = 0; round < 4; round++) {
+        float *values = values_of(comm_rank(rank.comm) + 10 * round, count);
+        gpu->put(b.from, values, bytes);
+        if (round == 1 && device_comm_capturable(rank.device))
+            exec = capture_buckets(&b);
+        if (exec)
+            OK(cudaGraphLaunch(exec, rank.stream));
+        else
+            queue_buckets(&b);
         assert_int_equal(comm_wait(rank.comm), 0);
-        gpu->get(got, data, bytes);
-        gpu->put(data, values, bytes);
-        assert_int_equal(comm_allreduce_sum(rank.comm, data, count, REAL_F32, true), 0);
+        gpu->get(got, b.out, bytes);
+        gpu->get(whole, b.other, bytes);
+        assert_memory_equal(got, whole, bytes);
+        gpu->put(b.data, values, bytes);
+        assert_int_equal(comm_allreduce_sum(rank.comm, b.data, count, REAL_F32, true), 0);
         assert_int_equal(comm_wait(rank.comm), 0);
-        gpu->get(expected, data, bytes);
-        assert_memory_equal(got, expected, bytes);
+        gpu->get(got, b.data, bytes);
+        assert_memory_equal(got, whole, bytes);
         free(values);
     }
-    OK(cudaGraphExecDestroy(exec));
-    gpu->destroy(from);
-    gpu->destroy(data);
+    if (exec)
+        OK(cudaGraphExecDestroy(exec));
+    char *owned[] = {b.from, b.data, b.other, b.out};
+    for (int i = 0; i < 4; i++)
+        gpu->destroy(owned[i]);
+    free(whole);
     free(got);
-    free(expected);
 }
 
 int main(int argc, char **argv)
@@ -177,8 +201,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_the_way_is_the_right_one),
         cmocka_unit_test(test_the_bits_are_those_of_mpi),
         cmocka_unit_test(test_host_collectives_go_on),
-        cmocka_unit_test(test_another_stream),
-        cmocka_unit_test(test_a_captured_sum_replays),
+        cmocka_unit_test(test_a_sum_runs_beside_the_stream),
+        cmocka_unit_test(test_buckets_have_the_bits_of_the_whole),
     };
     wanted = argc > 1 ? argv[1] : NULL;
     if (!gpu_rank_open(&rank))
