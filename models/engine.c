@@ -112,6 +112,13 @@ int engine_add(struct engine *e, void *to, const void *from, size_t count, enum 
     return e->ops->add(e, to, from, count, type);
 }
 
+int engine_add_on(struct engine *e, void *stream, void *to, const void *from, size_t count,
+                  enum real_type type)
+{
+    CHECK(e->ops->add_on != NULL);
+    return e->ops->add_on(e, stream, to, from, count, type);
+}
+
 int engine_zero(struct engine *e, void *p, size_t bytes)
 {
     return e->ops->zero(e, p, bytes);
@@ -291,9 +298,9 @@ int staged_batch_put(struct staged_batch *s, const struct picture_batch *batch,
 }
 
 int engine_record(struct engine *e, struct recorded **r, const struct record_key *key,
-                  int (*work)(void *context), void *context)
+                  const struct record_work *work)
 {
-    return e->ops->record != NULL ? e->ops->record(e, r, key, work, context) : work(context);
+    return e->ops->record != NULL ? e->ops->record(e, r, key, work) : work->queue(work->context);
 }
 
 void recorded_destroy(struct recorded **p)

@@ -167,11 +167,15 @@ struct ready_callback {
 };
 // gradients[total] (engine memory) = d loss / d parameters of this micro-batch; in the statistics'
 // range, count / global batch × the mean and unbiased variance it was normalised by. Overwrites.
-// `on_ready` may be NULL.
+// `on_ready` may be NULL. A backward that reports is called as it is, for what others queue
+// meanwhile is part of it: it is replayed with recorded work that it is in, not by itself.
 int network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
                      const struct ready_callback *on_ready);
 // to[i] += from[i], i < count: nodes of the micro-batch tree.
 int engine_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
+// The same on another CUDA stream (cudaStream_t) than the engine's queue. On GPUs alone.
+int engine_add_on(struct engine *e, void *stream, void *to, const void *from, size_t count,
+                  enum real_type type);
 int engine_zero(struct engine *e, void *p, size_t bytes);
 // to[i] = from[rows[i]], i < count, of `row_bytes` each; all engine memory, without overlap.
 int engine_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
@@ -242,11 +246,11 @@ int network_logits_f16(struct network *n, uint16_t *out);
 // memory, put there before: a struct step_scalars, and the samples of each micro-batch.
 //
 //     engine_upload(e, scalars, …), staged_batch_put(samples, …)      // before each step
-//     engine_record(e, &recorded, &key, work, context)                // queues, or replays
+//     engine_record(e, &recorded, &key, &work)                        // queues, or replays
 //
 // with work: input_load, network_forward, network_loss (both with `staged`), network_backward,
-// engine_add, engine_zero, engine_update, network_set_weights, collectives on the queue that can be
-// captured. It waits for nothing, and brings nothing from the host.
+// engine_add, engine_zero, engine_update, network_set_weights, collectives that can be captured, on
+// the queue and beside it. It waits for nothing, and brings nothing from the host.
 
 // One batch's slots, sample ids, augmentation and teacher in engine memory; and its pictures, where
 // those that it is taken from are in the host's.
@@ -267,11 +271,19 @@ enum { RECORD_WORDS = 6 };
 struct record_key {
     uint64_t words[RECORD_WORDS];
 };
+struct record_work {
+    int (*queue)(void *context);
+    // Where the work has collectives, and ranks must do alike: asked once a key, after a capture
+    // and before it is replayed, with whether it went well; returns whether it did on all ranks.
+    // May be NULL.
+    bool (*everywhere)(void *context, bool captured);
+    void *context;
+};
 struct recorded; // opaque: what was captured, a few keys' at a time
-// Does work(context), or what it queued when it was called with this key before. *r begins as NULL.
+// Queues the work, or what it queued when it was called with this key before. *r begins as NULL.
 // Within recorded work, work is recorded no further. Where nothing can be captured, or it failed,
-// work is called, every time.
+// here or on another rank, work is queued by calling it, every time.
 int engine_record(struct engine *e, struct recorded **r, const struct record_key *key,
-                  int (*work)(void *context), void *context);
+                  const struct record_work *work);
 // Before what the work refers to is freed. Takes NULL.
 void recorded_destroy(struct recorded **p);

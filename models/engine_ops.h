@@ -23,6 +23,9 @@ struct engine_ops {
     int (*from_f32)(struct engine *e, void *to, const float *from, size_t count);
     int (*to_f32)(struct engine *e, float *to, const void *from, size_t count);
     int (*add)(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
+    // NULL: there are no streams.
+    int (*add_on)(struct engine *e, void *stream, void *to, const void *from, size_t count,
+                  enum real_type type);
     int (*zero)(struct engine *e, void *p, size_t bytes);
     int (*gather)(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
                   size_t row_bytes);
@@ -40,7 +43,7 @@ struct engine_ops {
                       const uint16_t *teacher);
     // NULL: nothing is recorded.
     int (*record)(struct engine *e, struct recorded **r, const struct record_key *key,
-                  int (*work)(void *context), void *context);
+                  const struct record_work *work);
     void (*recorded_destroy)(struct recorded *r);
 
     int (*input_create)(struct input **out, struct engine *e, const struct picture_format *format,

@@ -3,7 +3,8 @@
 //
 // A step is what a run's step is: the gradients of this rank's micro-batches, the sum over ranks,
 // the update, the weights handed to the network. Where the engine replays steps (engine_record), so
-// do these; their parts are timed in steps of their own, which wait after each.
+// do these; their parts are timed in steps of their own, which wait after each. Not for sums that
+// run beside backward: what they take when it has ended is their time.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,9 +13,8 @@
 #include "comm/comm.h"
 #include "worker/microbatches.h"
 
-enum bench_part {                       // after those of enum microbatch_part
-    BENCH_ALLREDUCE = MICROBATCH_PARTS, // waiting for slower ranks included
-    BENCH_UPDATE,
+enum bench_part { // after those of enum microbatch_part
+    BENCH_UPDATE = MICROBATCH_PARTS,
     BENCH_SET_WEIGHTS,
     BENCH_PARTS
 };

@@ -226,8 +226,6 @@ static int queue_step(void *context)
     int rc = RETORT_OK;
     TRY(engine_zero(b->engine, b->sums, LOSS_SUMS * sizeof(double)));
     TRY(microbatches_gradients(&b->microbatches, &w->microbatches));
-    TIMED(BENCH_ALLREDUCE, comm_allreduce_sum(b->comm, b->arenas.gradients, b->graph->total,
-                                              engine_real(b->engine), true));
     TIMED(BENCH_UPDATE, engine_update(b->engine, b->graph, &b->arenas, &SGD, b->scalars));
     TIMED(BENCH_SET_WEIGHTS, network_set_weights(b->network, b->arenas.weights));
 fail:
@@ -239,15 +237,22 @@ bool bench_replays(const struct bench *b)
     return engine_stream(b->engine) != NULL && comm_capturable(b->comm);
 }
 
+static bool on_all_ranks(void *context, bool captured)
+{
+    const struct work *w = context;
+    return !comm_any(w->b->comm, !captured);
+}
+
 static int run_step(struct work *w)
 {
     static const struct record_key ONLY = {{0}}; // all steps have as many samples
+    const struct record_work work = {queue_step, on_all_ranks, w};
     struct bench *b = w->b;
     int rc = RETORT_OK;
     if (b->microbatches.timed || !bench_replays(b))
         return queue_step(w);
     comm_await(b->comm, "all-reduce", b->graph->total * real_bytes(engine_real(b->engine)));
-    TRY(engine_record(b->engine, &b->recorded, &ONLY, queue_step, w));
+    TRY(engine_record(b->engine, &b->recorded, &ONLY, &work));
     TRY(wait_for_all(b));
 fail:
     return rc;

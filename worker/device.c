@@ -94,9 +94,7 @@ int device_print(const char *device)
 static int add(void *context, void *to, const void *from, size_t count, enum real_type type,
                struct CUstream_st *stream)
 {
-    struct engine *e = context;
-    CHECK(stream == engine_stream(e)); // the engine's only one
-    return engine_add(e, to, from, count, type);
+    return engine_add_on(context, stream, to, from, count, type);
 }
 
 static void *alloc(void *context, size_t bytes)

@@ -21,6 +21,8 @@ static int create_buffers(struct microbatches *m)
     for (int k = 0; k < m->held; k++)
         TRY(input_create(&m->inputs[k], o->engine, &o->format, o->max_batch));
     TRY(gradient_tree_init(&m->tree, o->engine, o->graph->total, o->count, o->gradients));
+    m->sum = gradient_sum_of(o->comm, o->graph, o->gradients, engine_real(o->engine),
+                             o->deterministic, o->sharded);
     for (int k = 0; k < o->count; k++) {
         m->leaves[k] = gradient_tree_leaf(&m->tree, k);
         TRY(staged_batch_create(&m->staged[k], o->engine, &o->format, o->max_batch));
@@ -90,9 +92,12 @@ static int wait_for_all(struct microbatches *m)
     return rc ? rc : engine_synchronize(m->options.engine);
 }
 
-// Runs `call` and adds its time, less what other parts took of it.
+// Runs `call` and adds its time, less what other parts took of it, and without what was queued
+// before: that is the time of the part around it.
 #define TIMED(m, part, call)                                                                       \
     do {                                                                                           \
+        if ((m)->timed)                                                                            \
+            TRY(wait_for_all(m));                                                                  \
         double start_ = clock_seconds(), inner_ = inner_seconds(m);                                \
         TRY(call);                                                                                 \
         if ((m)->timed)                                                                            \
@@ -109,11 +114,30 @@ fail:
     return rc;
 }
 
+// [begin, end) of micro-batch k's gradients is there. With the last one's, this rank's sum is.
 static int add_range(void *context, int k, size_t begin, size_t end)
 {
     struct microbatches *m = context;
     int rc = RETORT_OK;
-    TIMED(m, MICROBATCH_TREE, gradient_tree_add(&m->tree, k, begin, end));
+    if (m->options.count > 1)
+        TIMED(m, MICROBATCH_TREE, gradient_tree_add(&m->tree, k, begin, end));
+    if (k == m->options.count - 1)
+        TRY(gradient_sum_ready(&m->sum, begin));
+fail:
+    return rc;
+}
+
+// Of a network alone, with the last micro-batch. Whole buckets: a layer's few gradients would take
+// as long to add.
+static int add_bucket(void *context, int microbatch, size_t begin, size_t end)
+{
+    struct microbatches *m = context;
+    size_t from, to;
+    int rc = RETORT_OK;
+    (void)microbatch;
+    (void)end;
+    while (gradient_sum_due(&m->sum, begin, &from, &to))
+        TRY(add_range(m, m->options.count - 1, from, to));
 fail:
     return rc;
 }
@@ -183,6 +207,19 @@ fail:
     return rc;
 }
 
+static int backward(struct microbatches *m, const struct microbatch_step *s, int k)
+{
+    const struct ready_callback ready = {add_bucket, m};
+    const bool buckets = m->sum.buckets > 0 && k == m->options.count - 1;
+    int rc = RETORT_OK;
+    TIMED(m, MICROBATCH_BACKWARD,
+          network_backward(m->options.network, m->leaves[k], s->scalars, buckets ? &ready : NULL));
+    if (!buckets)
+        TRY(add_range(m, k, 0, m->options.graph->total));
+fail:
+    return rc;
+}
+
 static int one_by_one(struct microbatches *m, const struct microbatch_step *s)
 {
     struct network *n = m->options.network;
@@ -191,8 +228,7 @@ static int one_by_one(struct microbatches *m, const struct microbatch_step *s)
         TRY(load(m, s, k, 0));
         TIMED(m, MICROBATCH_FORWARD, network_forward(n, m->inputs[0], FORWARD_TRAIN));
         TRY(loss(m, s, k, n));
-        TIMED(m, MICROBATCH_BACKWARD, network_backward(n, m->leaves[k], s->scalars, NULL));
-        TRY(add_range(m, k, 0, m->options.graph->total));
+        TRY(backward(m, s, k));
     }
 fail:
     return rc;
@@ -215,5 +251,10 @@ fail:
 
 int microbatches_gradients(struct microbatches *m, const struct microbatch_step *step)
 {
-    return m->group ? side_by_side(m, step) : one_by_one(m, step);
+    int rc = RETORT_OK;
+    gradient_sum_begin(&m->sum);
+    TRY(m->group ? side_by_side(m, step) : one_by_one(m, step));
+    TIMED(m, MICROBATCH_SUM, gradient_sum_finish(&m->sum));
+fail:
+    return rc;
 }

@@ -1,13 +1,15 @@
 #pragma once
 // A rank's micro-batches on their way through the network to one gradient: one after the other, or,
-// where BatchNorm is synchronised, side by side; the gradients are added by the tree.
+// where BatchNorm is synchronised, side by side; the gradients are added by the tree, and over the
+// ranks.
 
+#include "worker/gradient_sum.h"
 #include "worker/gradient_tree.h"
 #include "worker/whole_batch.h"
 
 struct microbatches_options {
     struct engine *engine; // borrowed, as all pointers here
-    struct comm *comm;     // sums of synchronised BatchNorms cross it
+    struct comm *comm;     // gradients, and sums of synchronised BatchNorms, cross it
     const struct graph *graph;
     struct network *network; // training, for max_batch samples
     struct picture_format format;
@@ -15,6 +17,7 @@ struct microbatches_options {
     int max_batch; // samples of the largest
     bool synced;   // norm: batch_sync
     bool deterministic;
+    bool sharded;    // a rank needs its own range of the sum alone
     void *gradients; // arena of the sum
 };
 
@@ -25,6 +28,8 @@ enum microbatch_part { // where the time goes
     MICROBATCH_BACKWARD,
     MICROBATCH_TREE,
     MICROBATCH_STATISTICS, // of synchronised BatchNorms over the whole batch
+    MICROBATCH_SUM,        // of gradients over the ranks, from when backward has ended: what of it
+                           // nothing hides; waiting for slower ranks included
     MICROBATCH_PARTS
 };
 
@@ -37,6 +42,7 @@ struct microbatches {
     struct input **inputs;       // owned, [held]
     void **leaves;               // owned, [count]: arenas the tree wants gradients in
     struct gradient_tree tree;
+    struct gradient_sum sum;
     int64_t *sample_id, *slot;    // owned, host [count, max_batch], of the step under way
     int *samples;                 // owned, [count]: of the step under way
     struct staged_batch **staged; // owned, [count]: the same in engine memory; NULL where the
@@ -66,5 +72,6 @@ struct microbatch_step {
 int microbatches_prepare(struct microbatches *m, const struct microbatch_step *step);
 // The rest, with the same `step`, which may be recorded (engine_record): of what changes from step
 // to step it depends on the counts alone. Not with `timed`, which waits.
-// options.gradients = the sum over this rank's micro-batches. Collective with `synced`.
+// options.gradients = the sum over all ranks' micro-batches; where sharded, of this rank's own
+// range (comm_own_range). Collective.
 int microbatches_gradients(struct microbatches *m, const struct microbatch_step *step);

@@ -29,13 +29,6 @@ struct own_range own_range_of(const struct trainer *t, size_t arena_count)
     return (struct own_range){begin, smaller(t->arenas.end, arena_count) - begin};
 }
 
-int own_range_sum(struct trainer *t)
-{
-    return (t->sharded ? comm_reduce_scatter_sum
-                       : comm_allreduce_sum)(t->rank->comm, t->arenas.gradients, t->graph->total,
-                                             engine_real(t->rank->engine), deterministic(t));
-}
-
 int own_range_share(struct trainer *t)
 {
     if (!t->sharded)

@@ -1,5 +1,5 @@
-// The training step: micro-batches of this rank in the order of the tree, the sum over ranks, the
-// update. Reads top to bottom.
+// The training step: micro-batches of this rank in the order of the tree and their sum over the
+// ranks, the update. Reads top to bottom.
 //
 // First the host brings to the engine what is new in this step: scalars, samples. All else is
 // queued, the same in every step of as many samples: so an engine may replay it (engine_record).
@@ -101,7 +101,6 @@ static int queue_step(void *context)
     int rc = RETORT_OK;
     TRY(engine_zero(t->rank->engine, t->sums, LOSS_SUMS * sizeof(double)));
     TRY(microbatches_gradients(&t->microbatches, &w->microbatches));
-    TRY(own_range_sum(t));
     TRY(update_weights(t));
 fail:
     return rc;
@@ -123,14 +122,23 @@ static struct record_key key_of(const struct work *w)
     return (struct record_key){{(uint64_t)sampler_step_size(s, w->step), shares}};
 }
 
+// Ranks whose steps are graphs, and one whose steps are not, would do, but nobody could say how
+// fast.
+static bool on_all_ranks(void *context, bool captured)
+{
+    const struct work *w = context;
+    return !comm_any(w->t->rank->comm, !captured);
+}
+
 static int run_step(struct work *w)
 {
     struct trainer *t = w->t;
     const struct record_key key = key_of(w);
+    const struct record_work work = {queue_step, on_all_ranks, w};
     if (!comm_capturable(t->rank->comm))
         return queue_step(w);
     comm_await(t->rank->comm, t->sharded ? "reduce-scatter" : "all-reduce", gradients_bytes(t));
-    return engine_record(t->rank->engine, &t->recorded, &key, queue_step, w);
+    return engine_record(t->rank->engine, &t->recorded, &key, &work);
 }
 
 // Adds the step's sums to the epoch's, and looks whether the loss is a number.

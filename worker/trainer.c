@@ -134,6 +134,7 @@ static int create_microbatches(struct trainer *t)
         .max_batch = (int)largest_microbatch(&t->sampler),
         .synced = t->recipe->norm == NORM_BATCH_SYNC,
         .deterministic = rank->recipe.run.deterministic,
+        .sharded = t->sharded,
         .gradients = t->arenas.gradients,
     };
     return microbatches_init(&t->microbatches, &options);

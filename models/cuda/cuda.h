@@ -82,6 +82,8 @@ int cuda_wait(struct cuda_engine *e);
 int cuda_from_f32(struct engine *e, void *to, const float *from, size_t count);
 int cuda_to_f32(struct engine *e, float *to, const void *from, size_t count);
 int cuda_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type);
+int cuda_add_on(struct engine *e, void *stream, void *to, const void *from, size_t count,
+                enum real_type type);
 int cuda_zero(struct engine *e, void *p, size_t bytes);
 int cuda_gather(struct engine *e, void *to, const void *from, const int64_t *rows, size_t count,
                 size_t row_bytes);
@@ -106,13 +108,13 @@ struct replays {
     bool few;     // more keys than that: not worth it, it is called from then on
     bool refused; // it could not be captured, or is not worth it: it is called
 };
-// work(context), or what it queued when it was called with this key before. Within other recorded
-// work it is just called, for it is captured with that.
+// The work, or what it queued when it was called with this key before. Within other recorded work
+// it is just called, for it is captured with that.
 int cuda_replay(struct cuda_engine *e, struct replays *r, const struct record_key *key,
-                int (*work)(void *context), void *context);
+                const struct record_work *work);
 void cuda_replays_free(struct replays *r);
 int cuda_record(struct engine *e, struct recorded **r, const struct record_key *key,
-                int (*work)(void *context), void *context);
+                const struct record_work *work);
 void cuda_recorded_destroy(struct recorded *r);
 
 // ---- staged.c

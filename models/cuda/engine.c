@@ -218,6 +218,7 @@ static const struct engine_ops CUDA_OPS = {
     .from_f32 = cuda_from_f32,
     .to_f32 = cuda_to_f32,
     .add = cuda_add,
+    .add_on = cuda_add_on,
     .zero = cuda_zero,
     .gather = cuda_gather,
     .copy = cuda_copy,

@@ -1,7 +1,8 @@
 // One network, or a group of them side by side, led through its layers.
 //
 // All networks have come to a synchronised layer before any goes through it. A network alone is
-// captured and replayed whole; a group runs plainly, for its sums leave the engine.
+// captured and replayed whole; a group, and a backward that reports, run plainly, for what others
+// queue is part of them.
 
 #include <stdlib.h>
 
@@ -70,8 +71,9 @@ int cuda_network_forward(struct network *base, const struct input *in, enum forw
     TRY(forward_begin(n, in, mode, false));
     const struct record_key key = {
         {CUDA_FORWARD, n->count, word(n->input->values), word(n->first->arena), mode}};
+    const struct record_work work = {.queue = run_forward, .context = n};
     if (n->count > 0)
-        TRY(cuda_replay(n->engine, &n->replays, &key, run_forward, n));
+        TRY(cuda_replay(n->engine, &n->replays, &key, &work));
 fail:
     return rc;
 }
@@ -95,6 +97,7 @@ struct backward {
     struct cuda_network *n;
     float *gradients;
     const struct step_scalars *scalars;
+    const struct ready_callback *on_ready; // of a network alone; may be NULL
 };
 
 static int check_backward(const struct cuda_network *n)
@@ -125,29 +128,31 @@ static size_t layer_begin(const struct cuda_network *n, int layer, size_t ready)
     return weight >= 0 ? n->graph->params[weight].offset : ready;
 }
 
+// What is ready is told as soon as it is queued: what follows it then runs beside what comes here.
 static int run_backward(void *context)
 {
     const struct backward *b = context;
     struct cuda_network *n = b->n;
+    size_t ready = n->graph->trainable;
     int rc = RETORT_OK;
     TRY(report_statistics(n, b));
-    for (int i = n->layer_count - 1; i >= 0; i--)
+    TRY(report_ready(b->on_ready, 0, ready, n->graph->total));
+    for (int i = n->layer_count - 1; i >= 0; i--) {
+        size_t begin = layer_begin(n, i, ready);
         TRY(n->layers[i].ops->backward(n, &n->layers[i], b->gradients));
+        TRY(report_ready(b->on_ready, 0, begin, ready));
+        ready = begin;
+    }
 fail:
     return rc;
 }
 
-// All is queued: what is ready is told in the order in which it comes.
-static int report_all(const struct cuda_network *n, const struct ready_callback *on_ready)
+static int zero_backward(const struct backward *b)
 {
-    size_t ready = n->graph->trainable;
+    const size_t total = b->n->graph->total;
     int rc = RETORT_OK;
-    TRY(report_ready(on_ready, 0, ready, n->graph->total));
-    for (int i = n->layer_count - 1; i >= 0; i--) {
-        size_t begin = layer_begin(n, i, ready);
-        TRY(report_ready(on_ready, 0, begin, ready));
-        ready = begin;
-    }
+    TRY(zero_range(b->n, b->gradients, 0, total));
+    TRY(report_ready(b->on_ready, 0, 0, total));
 fail:
     return rc;
 }
@@ -156,16 +161,17 @@ int cuda_network_backward(struct network *base, void *gradients, const struct st
                           const struct ready_callback *on_ready)
 {
     struct cuda_network *n = cuda_network_of(base);
-    struct backward b = {n, gradients, scalars};
+    struct backward b = {n, gradients, scalars, on_ready};
     int rc = RETORT_OK;
     TRY(check_backward(n));
+    if (n->count == 0)
+        return zero_backward(&b);
+    if (on_ready != NULL)
+        return run_backward(&b);
     const struct record_key key = {{CUDA_BACKWARD, n->count, word(n->input->values),
                                     word(n->first->arena), word(gradients), word(scalars)}};
-    if (n->count > 0)
-        TRY(cuda_replay(n->engine, &n->replays, &key, run_backward, &b));
-    else
-        TRY(zero_range(n, gradients, 0, n->graph->total));
-    TRY(report_all(n, on_ready));
+    const struct record_work work = {.queue = run_backward, .context = &b};
+    TRY(cuda_replay(n->engine, &n->replays, &key, &work));
 fail:
     return rc;
 }
@@ -233,7 +239,7 @@ int cuda_group_backward(struct network_group *base, void *const *gradients,
     size_t ready = graph->trainable;
     int rc = RETORT_OK;
     for (int k = 0; k < g->count; k++) {
-        struct backward b = {g->networks[k], gradients[k], scalars};
+        struct backward b = {g->networks[k], gradients[k], scalars, NULL};
         TRY(check_backward(g->networks[k]));
         TRY(report_statistics(g->networks[k], &b));
         TRY(report_ready(on_ready, k, ready, graph->total));

@@ -22,8 +22,15 @@ int cuda_to_f32(struct engine *e, float *to, const void *from, size_t count)
 
 int cuda_add(struct engine *e, void *to, const void *from, size_t count, enum real_type type)
 {
+    return cuda_add_on(e, cuda_engine_of(e)->stream, to, from, count, type);
+}
+
+int cuda_add_on(struct engine *e, void *stream, void *to, const void *from, size_t count,
+                enum real_type type)
+{
     int rc = RETORT_OK;
-    TRY_CUDA(add_launch(to, from, count, type, cuda_engine_of(e)->stream));
+    (void)e;
+    TRY_CUDA(add_launch(to, from, count, type, stream));
 fail:
     return rc;
 }

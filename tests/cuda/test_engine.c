@@ -10,6 +10,9 @@
 #include "models/graph_build.h"
 #include "tests/cuda/plan_text.h"
 #include "tests/models/support.h"
+#ifdef TEST_SOFTGPU
+#include "tests/softgpu/softgpu.h"
+#endif
 
 #define OK(call) assert_int_equal((call), RETORT_OK)
 
@@ -331,6 +334,42 @@ static void ready_ranges_cover_the_arena(void **state)
     free(seen);
     bench_close(&b);
 }
+
+#ifdef TEST_SOFTGPU
+struct moments {
+    uint64_t kernels[64];
+    int count;
+};
+
+static int note_moment(void *context, int microbatch, size_t begin, size_t end)
+{
+    struct moments *m = context;
+    assert_int_equal(microbatch, 0);
+    assert_true(begin < end && m->count < 64);
+    m->kernels[m->count++] = softgpu_kernels_run();
+    return RETORT_OK;
+}
+
+// A range is reported when it is queued, and what comes before its layer is not: what the callback
+// queues comes in between. (On a software GPU that runs at once what is queued.)
+static void ranges_are_reported_as_they_are_queued(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct moments m = {0};
+    struct ready_callback ready = {note_moment, &m};
+    open_network(&b, device, 0, NULL, network("conv4/12", NORM_BATCH, ACTIVATION_RELU, 16), 2);
+    for (int step = 0; step < 3; step++) { // a replay would tell nothing
+        bench_step(&b);
+        m.count = 0;
+        OK(network_backward(b.network, b.gradient_arena, b.on_engine.scalars, &ready));
+        assert_true(m.count >= 1 + 2 + 2 * 4); // statistics, linear layers, convolutions and norms
+        for (int i = 1; i < m.count; i++)
+            assert_true(m.kernels[i] > m.kernels[i - 1]);
+    }
+    bench_close(&b);
+}
+#endif
 
 // ---- plans
 
@@ -690,6 +729,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(narrow_types_are_near),
         cmocka_unit_test(batches_leave_nothing_behind),
         cmocka_unit_test(ready_ranges_cover_the_arena),
+#ifdef TEST_SOFTGPU
+        cmocka_unit_test(ranges_are_reported_as_they_are_queued),
+#endif
         cmocka_unit_test(plans_fix_the_bits),
         cmocka_unit_test(pictures_are_the_cpus),
         cmocka_unit_test(losses_are_the_reference_ones),

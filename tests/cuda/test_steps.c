@@ -218,8 +218,9 @@ static void rank_step(struct rank *r, int step, enum way way)
     OK(engine_upload(r->engine, r->scalars, &now, sizeof(now)));
     OK(staged_batch_put(r->staged, &s.batch, s.targets.teacher));
     s.batch.staged = s.targets.staged = r->staged;
+    const struct record_work work = {.queue = queue_step, .context = &s};
     if (way == WHOLE)
-        OK(engine_record(r->engine, &r->recorded, &key, queue_step, &s));
+        OK(engine_record(r->engine, &r->recorded, &key, &work));
     else
         OK(queue_step(&s));
     if (step % 4 == 3) { // as at a log interval
@@ -333,7 +334,8 @@ static void graphs_replay_the_same_bits(void **state)
 struct sum {
     struct engine *engine;
     float *to, *from;
-    int calls;
+    int calls, asked;
+    bool captured, everywhere; // what was told when asked last, and what is answered
 };
 
 static int add_once(void *context)
@@ -343,39 +345,90 @@ static int add_once(void *context)
     return engine_add(s->engine, s->to, s->from, 1, REAL_F32);
 }
 
+static bool answer(void *context, bool captured)
+{
+    struct sum *s = context;
+    s->asked++;
+    s->captured = captured;
+    return s->everywhere;
+}
+
 static void record_rounds(struct sum *s, struct recorded **r, int keys, int rounds)
 {
+    const struct record_work work = {add_once, answer, s};
     for (int i = 0; i < rounds; i++)
         for (int k = 0; k < keys; k++) {
             const struct record_key key = {{0, 0, 0, 0, 0, (uint64_t)k}};
-            OK(engine_record(s->engine, r, &key, add_once, s));
+            OK(engine_record(s->engine, r, &key, &work));
         }
+}
+
+static void sum_open(struct sum *s)
+{
+    const struct engine_options options = {
+        .device = device, .threads = 1, .precision = PRECISION_F32};
+    const float one = 1;
+    *s = (struct sum){.everywhere = true};
+    OK(engine_open(&s->engine, &options));
+    s->to = engine_alloc(s->engine, sizeof(one));
+    s->from = engine_alloc(s->engine, sizeof(one));
+    assert_true(s->to && s->from);
+    OK(engine_upload(s->engine, s->from, &one, sizeof(one)));
+    OK(engine_synchronize(s->engine)); // before `one` is gone
+}
+
+static int sum_close(struct sum *s)
+{
+    float sum;
+    OK(engine_download(s->engine, &sum, s->to, sizeof(sum)));
+    engine_free(s->engine, s->to);
+    engine_free(s->engine, s->from);
+    engine_close(&s->engine);
+    return (int)sum;
 }
 
 // Eight keys are kept apart; work that has more is called.
 static void a_few_keys_are_replayed(void **state)
 {
     (void)state;
-    const struct engine_options options = {
-        .device = device, .threads = 1, .precision = PRECISION_F32};
     struct recorded *recorded = NULL;
-    struct sum s = {0};
-    float one = 1, sum;
-    OK(engine_open(&s.engine, &options));
-    s.to = engine_alloc(s.engine, sizeof(one));
-    s.from = engine_alloc(s.engine, sizeof(one));
-    assert_true(s.to && s.from);
-    OK(engine_upload(s.engine, s.from, &one, sizeof(one)));
+    struct sum s;
+    sum_open(&s);
     record_rounds(&s, &recorded, 8, 4);
     assert_int_equal(s.calls, 2 * 8);
+    assert_int_equal(s.asked, 8); // once a key
     record_rounds(&s, &recorded, 9, 2);
     assert_int_equal(s.calls, 2 * 8 + 1 + 9);
-    OK(engine_download(s.engine, &sum, s.to, sizeof(sum)));
-    assert_int_equal((int)sum, 4 * 8 + 2 * 9);
     recorded_destroy(&recorded);
-    engine_free(s.engine, s.to);
-    engine_free(s.engine, s.from);
-    engine_close(&s.engine);
+    assert_int_equal(sum_close(&s), 4 * 8 + 2 * 9);
+}
+
+// What another rank could not capture is replayed by none, of this key and of others; what none
+// could neither.
+static void all_ranks_replay_or_none(void **state)
+{
+    (void)state;
+    for (int failed = 0; failed < 2; failed++) {
+        struct recorded *recorded = NULL;
+        struct sum s;
+        sum_open(&s);
+        record_rounds(&s, &recorded, 1, 3);
+        assert_int_equal(s.calls, 2);
+#ifdef TEST_SOFTGPU
+        if (failed)
+            softgpu_inject("cudaGraphInstantiate", 1, cudaErrorMemoryAllocation);
+#endif
+        s.everywhere = false;
+        record_rounds(&s, &recorded, 2, 3); // of the second key one call is the capture's
+        assert_int_equal(s.asked, 2);
+        assert_int_equal(s.captured, !failed);
+        assert_int_equal(s.calls, 2 + 1 + 2 + 1 + 1);
+        recorded_destroy(&recorded);
+        assert_int_equal(sum_close(&s), 3 + 2 * 3);
+#ifndef TEST_SOFTGPU
+        break;
+#endif
+    }
 }
 
 // All of the arenas that an update writes.
@@ -467,6 +520,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(twenty_steps_are_the_reference_ones),
         cmocka_unit_test(graphs_replay_the_same_bits),
         cmocka_unit_test(a_few_keys_are_replayed),
+        cmocka_unit_test(all_ranks_replay_or_none),
         cmocka_unit_test(overflow_skips_the_update),
 #ifdef TEST_SOFTGPU
         cmocka_unit_test(nothing_runs_too_early),

@@ -53,13 +53,17 @@ uint64_t read_number(const char *name, uint64_t otherwise)
 void read_injections()
 {
     const char *value = getenv("SOFTGPU_INJECT");
+    const int mine = static_cast<int>(read_number("OMPI_COMM_WORLD_RANK", 0));
     injections.clear();
     while (value != nullptr && *value != '\0') {
         char call[64];
-        int nth = 0, code = 0, length = 0;
+        int nth = 0, code = 0, rank = mine, length = 0, more = 0;
         if (sscanf(value, "%63[^:,]:%d:%d%n", call, &nth, &code, &length) != 3)
             refuse("SOFTGPU_INJECT", value);
-        injections.push_back({call, nth, code});
+        if (sscanf(value + length, "@%d%n", &rank, &more) == 1)
+            length += more;
+        if (rank == mine)
+            injections.push_back({call, nth, code});
         value += length + (value[length] == ',');
     }
 }

@@ -9,7 +9,8 @@
 //   SOFTGPU_RACES    0: do not look for races (default 1)
 //   SOFTGPU_NCCL     busy | hang:NTH | fail:NTH | slow:NTH:MS  how this rank errs, see below
 //   SOFTGPU_TRACE    1: a line on standard error for each operation that has run
-//   SOFTGPU_INJECT   CALL:NTH:CODE, comma separated: the NTH call of CALL (from 1) returns CODE
+//   SOFTGPU_INJECT   CALL:NTH:CODE, comma separated: the NTH call of CALL (from 1) returns CODE;
+//                    CALL:NTH:CODE@RANK: only in the process that mpirun gave that rank
 //
 // Misuse (a race, an access out of bounds, a host access to device memory, …) prints one line and
 // ends the process with SOFTGPU_EXIT, so that no test passes over it.
