@@ -34,6 +34,12 @@ INLINE void vec_store(float *aligned, vec v)
     VEC(store_ps)(aligned, v);
 }
 
+// To memory past the caches; whole lines of 64 bytes, and a fence before anybody reads them.
+INLINE void vec_stream(float *aligned, vec v)
+{
+    VEC(stream_ps)(aligned, v);
+}
+
 INLINE vec vec_all(float value)
 {
     return VEC(set1_ps)(value);

@@ -24,6 +24,7 @@ enum {
     GRADIENT_POINT = (GRADIENT_TILES + 1) * LANES,
     FORWARD_BLOCK = POINTS * FORWARD_POINT,
     GRADIENT_BLOCK = POINTS * GRADIENT_POINT,
+    STAGED_POINT = CHANNELS * GROUP_BLOCKS * LANES + LINE, // of weights on their way to memory
 };
 
 // ---- one-dimensional transforms of six or four vectors
@@ -259,9 +260,15 @@ INLINE void weights_3(const vec u[PATCH], vec g[TAPS])
     g[2] = vec_fma(sixth, far, u[5] - near);
 }
 
-// The 36 vectors of one input channel and a block of output channels from `out` on.
+// Whether they do not fit in the second cache.
+static bool weights_are_far(const struct winograd *w)
+{
+    return winograd_weight_count(w) * sizeof(float) > SECOND_CACHE_BYTES;
+}
+
+// The 36 vectors, `point` floats apart, of an input channel and a block of output from `out` on.
 INLINE void transform_block(const struct winograd *w, const float *weights, bool turned, int in,
-                            int out, float *to)
+                            int out, float *to, size_t point)
 {
     _Alignas(64) float taps[TAPS * TAPS][LANES] = {{0}};
     vec columns[PATCH][TAPS], column[TAPS], r[PATCH];
@@ -279,22 +286,32 @@ INLINE void transform_block(const struct winograd *w, const float *weights, bool
     UNROLL for (int p = 0; p < PATCH; p++)
     {
         weights_6(columns[p], r);
-        UNROLL for (int q = 0; q < PATCH; q++)
-            vec_store(to + (p * PATCH + q) * point_floats(w), r[q]);
+        UNROLL for (int q = 0; q < PATCH; q++) vec_store(to + (p * PATCH + q) * point, r[q]);
     }
 }
 
+// A few input channels at a time. Weights that are far are gathered to whole lines first, and go to
+// memory without being read from there.
 static void winograd_transform_weights(const struct winograd *w, const float *weights, bool turned,
                                        float *transformed)
 {
-    int all = blocks(w->out);
-    for (int first = 0, group; first < all; first += group) {
+    _Alignas(64) float staged[POINTS * STAGED_POINT];
+    bool far = weights_are_far(w);
+    size_t point = point_floats(w), step = far ? STAGED_POINT : point;
+    for (int first = 0, group; first < blocks(w->out); first += group) {
         float *to = transformed + (size_t)first * rows_in(w) * LANES;
-        group = group_blocks(all - first);
-        for (int i = 0; i < w->in; i++)
-            for (int b = first; b < first + group; b++, to += LANES)
-                transform_block(w, weights, turned, i, b * LANES, to);
+        group = group_blocks(blocks(w->out) - first);
+        for (int i = 0, vectors; i < w->in; i += CHANNELS, to += vectors * LANES) {
+            vectors = minimum(CHANNELS, w->in - i) * group;
+            for (int v = 0; v < vectors; v++)
+                transform_block(w, weights, turned, i + v / group, (first + v % group) * LANES,
+                                (far ? staged : to) + v * LANES, step);
+            for (int p = 0; far && p < POINTS; p++)
+                for (int v = 0; v < vectors * LANES; v += LANES)
+                    vec_stream(to + p * point + v, vec_load(staged + p * STAGED_POINT + v));
+        }
     }
+    _mm_sfence();
 }
 
 INLINE void turn_back_block(const struct winograd *w, const float *from, int in, int out,
@@ -368,7 +385,7 @@ INLINE void products_group(const struct winograd *w, const float *v, const float
                            int out_blocks, float *m)
 {
     size_t floats = (size_t)w->in * out_blocks * LANES, asked = 0;
-    bool far = winograd_weight_count(w) * sizeof(float) > SECOND_CACHE_BYTES;
+    bool far = weights_are_far(w);
     for (int t = 0; t < tiles; t += rows_of(out_blocks)) {
         size_t until = far ? floats * (t + rows_of(out_blocks)) / tiles : 0;
         for (; asked < until; asked += LINE)
