@@ -1,7 +1,7 @@
 #pragma once
 // A network engine: a table of functions over whole networks, on one device.
 //
-// Engines: reference (plain C, double), cpu (oneDNN, f32), later cuda. An engine owns a queue and
+// Engines: reference (plain C, double), cpu (oneDNN, f32 or bf16), cuda. An engine owns a queue and
 // memory. Calls are asynchronous on the queue where the device has one; engine_synchronize waits.
 // Arenas, inputs, logits and stored teacher logits live in engine memory, in the engine's real type
 // (`engine_real`); for host engines that is ordinary memory. What changes from step to step is read

@@ -1,4 +1,5 @@
-// Convolution, with bias and ReLU where the graph has them.
+// Convolution, with bias and ReLU where the graph has them; on a narrow device fully connected
+// layers too: a 1 × 1 convolution of one picture, whose pixels are the samples.
 
 #include <string.h>
 
@@ -20,6 +21,19 @@ static bool has_bias(const struct layer *l)
 
 static struct dnn_conv conv_shape(const struct layer *l, int count)
 {
+    if (l->node->kind == NODE_LINEAR)
+        return (struct dnn_conv){.count = 1,
+                                 .in = l->in.padded,
+                                 .out = l->out.padded,
+                                 .in_height = 1,
+                                 .in_width = count,
+                                 .out_height = 1,
+                                 .out_width = count,
+                                 .kernel = 1,
+                                 .stride = 1,
+                                 .bias = true,
+                                 .relu = l->relu,
+                                 .wide_output = !l->out.narrow};
     return (struct dnn_conv){.count = count,
                              .in = l->in.padded,
                              .out = l->out.padded,
@@ -45,9 +59,14 @@ bool conv_has_direction(const struct cpu_network *n, const struct layer *l,
 
 // ---- weights
 
+static size_t kernel_taps(const struct layer *l)
+{
+    return l->node->kind == NODE_LINEAR ? 1 : (size_t)l->node->kernel * l->node->kernel;
+}
+
 static size_t weight_elements(const struct layer *l)
 {
-    return (size_t)l->out.padded * l->in.padded * l->node->kernel * l->node->kernel;
+    return (size_t)l->out.padded * l->in.padded * kernel_taps(l);
 }
 
 static bool is_own(const struct layer *l, enum dnn_direction direction)
@@ -65,7 +84,7 @@ static bool weights_padded(const struct layer *l)
 static float *plain_weights(struct cpu_network *n, const struct layer *l, bool padded)
 {
     const float *weights = cpu_weights(n, l->node->weight);
-    size_t taps = (size_t)l->node->kernel * l->node->kernel, row = l->in.channels * taps;
+    size_t taps = kernel_taps(l), row = l->in.channels * taps;
     size_t step = padded ? l->in.padded * taps : row;
     if (l->folded == NULL && !(padded && weights_padded(l)))
         return (float *)(uintptr_t)weights;
@@ -109,7 +128,7 @@ fail:
 
 // The packed weights in the format `op` wants, made when there are none yet.
 static int packed_weights(struct cpu_network *n, struct layer *l, const struct dnn_op *op,
-                          float **out)
+                          void **out)
 {
     struct conv_state *c = l->conv;
     struct dnn_conv shape = conv_shape(l, 1);
@@ -144,7 +163,7 @@ fail:
 static int bind_forward(struct cpu_network *n, struct layer *l, struct dnn_op *op)
 {
     struct dnn *d = &n->engine->dnn;
-    float *weights;
+    void *weights;
     int rc = RETORT_OK;
     TRY(packed_weights(n, l, op, &weights));
     if (l->x != NULL)
@@ -161,7 +180,7 @@ static int bind_backward(struct cpu_network *n, struct layer *l, struct dnn_op *
                          enum dnn_direction direction)
 {
     struct dnn *d = &n->engine->dnn;
-    float *weights;
+    void *weights;
     int rc = RETORT_OK;
     TRY(dnn_op_bind(d, op, DNNL_ARG_DIFF_DST, l->dy));
     if (direction == DNN_BACKWARD_DATA) {
@@ -301,7 +320,8 @@ static int conv_open(struct cpu_network *n, struct layer *l)
     }
     if (weights_padded(l) || l->folded != NULL)
         TRY(cpu_scratch_reserve(n, &n->first->plain, weight_elements(l) * sizeof(float)));
-    own_describe(&l->conv->own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
+    if (!n->engine->dnn.narrow) // ours are f32 alone
+        own_describe(&l->conv->own, &shape, l->in.channels, l->out.channels, n->engine->dnn.block);
 fail:
     return rc;
 }
@@ -327,7 +347,7 @@ static int conv_forward(struct cpu_network *n, struct layer *l, struct kernels *
 // dense [out, in, taps] = of rows whose both sides are padded.
 static void drop_padding(const struct layer *l, const float *padded, float *dense)
 {
-    size_t taps = (size_t)l->node->kernel * l->node->kernel, row = l->in.channels * taps;
+    size_t taps = kernel_taps(l), row = l->in.channels * taps;
     for (int o = 0; o < l->out.channels; o++)
         memcpy(dense + o * row, padded + o * l->in.padded * taps, row * sizeof(float));
 }
@@ -362,7 +382,7 @@ static int conv_backward(struct cpu_network *n, struct layer *l, struct kernels 
     const enum conv_algorithm *algorithm = l->conv->algorithm;
     int count = n->host.count, rc = RETORT_OK;
     if (l->relu)
-        relu_backward(n, l->y, l->dy, (size_t)count * shape_elements(&l->out));
+        relu_backward(n, l);
     TRY(conv_run(n, l, &k->op[OP_BACKWARD_WEIGHTS], count, DNN_BACKWARD_WEIGHTS,
                  algorithm[DNN_BACKWARD_WEIGHTS]));
     TRY(unpack_gradients(n, l, &k->op[OP_UNPACK], gradients));

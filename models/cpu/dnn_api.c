@@ -31,9 +31,9 @@ static void format_free(format_t *f)
     *f = NULL;
 }
 static dnnl_status_t format_init(format_t *f, int rank, const dnnl_dims_t dims,
-                                 dnnl_format_tag_t tag)
+                                 dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_create_with_tag(f, rank, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_create_with_tag(f, rank, dims, type, tag);
 }
 #define NO_FORMAT NULL
 #else
@@ -45,9 +45,9 @@ static void format_free(format_t *f)
     (void)f;
 }
 static dnnl_status_t format_init(format_t *f, int rank, const dnnl_dims_t dims,
-                                 dnnl_format_tag_t tag)
+                                 dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_init_by_tag(f, rank, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_init_by_tag(f, rank, dims, type, tag);
 }
 #define NO_FORMAT                                                                                  \
     {                                                                                              \
@@ -60,15 +60,23 @@ static format_view format_of(const struct dnn_op *op, int arg)
     return dnnl_primitive_desc_query_md(op->description, dnnl_query_exec_arg_md, arg);
 }
 
-static dnnl_status_t init4(format_t *f, int a, int b, int c, int d, dnnl_format_tag_t tag)
+static dnnl_status_t init4(format_t *f, int a, int b, int c, int d, dnnl_data_type_t type,
+                           dnnl_format_tag_t tag)
 {
     dnnl_dims_t dims = {a, b, c, d};
-    return format_init(f, 4, dims, tag);
+    return format_init(f, 4, dims, type, tag);
 }
 
 static dnnl_format_tag_t blocked(const struct dnn *d)
 {
+    if (d->narrow)
+        return dnnl_nhwc;
     return d->block == 16 ? dnnl_nChw16c : dnnl_nChw8c;
+}
+
+static dnnl_data_type_t narrowest(const struct dnn *d)
+{
+    return d->narrow ? dnnl_bf16 : dnnl_f32;
 }
 
 // ---- the device
@@ -97,20 +105,28 @@ static const char *isa_name(dnnl_cpu_isa_t isa)
     }
 }
 
-void dnn_describe(char *out, size_t out_bytes)
+void dnn_describe(const struct dnn *d, char *out, size_t out_bytes)
 {
     const dnnl_version_t *v = dnnl_version();
-    snprintf(out, out_bytes, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch,
-             isa_name(dnnl_get_effective_cpu_isa()));
+    snprintf(out, out_bytes, "oneDNN %d.%d.%d, %s%s", v->major, v->minor, v->patch,
+             isa_name(dnnl_get_effective_cpu_isa()), d->narrow ? ", bf16" : "");
 }
 
-int dnn_open(struct dnn *d)
+// The values of the enumeration are bit sets: a newer set contains the older ones.
+static bool has_isa(dnnl_cpu_isa_t isa)
+{
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
+int dnn_open(struct dnn *d, bool narrow)
 {
     int rc = RETORT_OK;
-    *d = (struct dnn){.block = 8};
-    // The values of the enumeration are bit sets: a newer set contains the older ones.
-    if ((dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core)
+    *d = (struct dnn){.block = 8, .narrow = narrow};
+    if (has_isa(dnnl_cpu_isa_avx512_core))
         d->block = 16;
+    TRY_ELSE(!narrow || has_isa(dnnl_cpu_isa_avx512_core_bf16), RETORT_USAGE,
+             "bf16 takes a processor with AVX-512-bf16 or AMX, which this one has not; use "
+             "run.precision: f32, or go on with a run in bf16 where it began");
     TRY_DNNL(dnnl_engine_create(&d->engine, dnnl_cpu, 0));
     TRY_DNNL(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_in_order));
     return RETORT_OK;
@@ -212,25 +228,26 @@ static void conv_formats_free(struct conv_formats *f)
 }
 
 static dnnl_status_t conv_formats_init(struct conv_formats *f, const struct dnn *d,
-                                       const struct dnn_conv *s)
+                                       const struct dnn_conv *s, enum dnn_direction direction)
 {
     dnnl_dims_t outputs = {s->out};
-    dnnl_status_t status = init4(&f->x, s->count, s->in, s->in_height, s->in_width,
+    dnnl_data_type_t w = direction == DNN_BACKWARD_WEIGHTS ? dnnl_f32 : narrowest(d);
+    dnnl_data_type_t y = s->wide_output && direction == DNN_FORWARD ? dnnl_f32 : narrowest(d);
+    dnnl_status_t status = init4(&f->x, s->count, s->in, s->in_height, s->in_width, narrowest(d),
                                  s->plain_input ? dnnl_nchw : blocked(d));
     if (status == dnnl_success)
-        status = init4(&f->w, s->out, s->in, s->kernel, s->kernel, dnnl_format_tag_any);
+        status = init4(&f->w, s->out, s->in, s->kernel, s->kernel, w, dnnl_format_tag_any);
     if (status == dnnl_success)
-        status = init4(&f->y, s->count, s->out, s->out_height, s->out_width, blocked(d));
+        status = init4(&f->y, s->count, s->out, s->out_height, s->out_width, y, blocked(d));
     if (status == dnnl_success && s->bias)
-        status = format_init(&f->b, 1, outputs, dnnl_a);
+        status = format_init(&f->b, 1, outputs, dnnl_f32, dnnl_a);
     return status;
 }
 
-// The primitive description of one direction; backward ones need the forward one as a hint.
-static dnnl_status_t conv_describe(dnnl_primitive_desc_t *out, const struct dnn *d,
-                                   const struct dnn_conv *s, const struct conv_formats *f,
-                                   enum dnn_direction direction, enum dnn_algorithm algorithm,
-                                   dnnl_primitive_desc_t hint)
+static dnnl_status_t conv_describe_by(dnnl_primitive_desc_t *out, const struct dnn *d,
+                                      const struct dnn_conv *s, const struct conv_formats *f,
+                                      enum dnn_direction direction, enum dnn_algorithm algorithm,
+                                      dnnl_primitive_desc_t hint)
 {
     dnnl_dims_t stride = {s->stride, s->stride}, before = {s->padding, s->padding};
     dnnl_dims_t after = {(s->out_height - 1) * s->stride + s->kernel - s->padding - s->in_height,
@@ -273,19 +290,30 @@ static dnnl_status_t conv_describe(dnnl_primitive_desc_t *out, const struct dnn 
     return status;
 }
 
+// The primitive description of one direction; backward ones need the forward one as a hint.
+static dnnl_status_t conv_describe(dnnl_primitive_desc_t *out, const struct dnn *d,
+                                   const struct dnn_conv *s, enum dnn_direction direction,
+                                   enum dnn_algorithm algorithm, dnnl_primitive_desc_t hint)
+{
+    struct conv_formats f = {NO_FORMAT, NO_FORMAT, NO_FORMAT, NO_FORMAT};
+    dnnl_status_t status = conv_formats_init(&f, d, s, direction);
+    if (status == dnnl_success)
+        status = conv_describe_by(out, d, s, &f, direction, algorithm, hint);
+    conv_formats_free(&f);
+    return status;
+}
+
 int dnn_conv_create(struct dnn_op *out, const struct dnn *d, const struct dnn_conv *shape,
                     enum dnn_direction direction, enum dnn_algorithm algorithm, bool *available)
 {
     int rc = RETORT_OK;
-    struct conv_formats f = {NO_FORMAT, NO_FORMAT, NO_FORMAT, NO_FORMAT};
     dnnl_primitive_desc_t hint = NULL;
     *out = (struct dnn_op){0};
-    TRY_DNNL(conv_formats_init(&f, d, shape));
     dnnl_status_t status = dnnl_success;
     if (direction != DNN_FORWARD)
-        status = conv_describe(&hint, d, shape, &f, DNN_FORWARD, algorithm, NULL);
+        status = conv_describe(&hint, d, shape, DNN_FORWARD, algorithm, NULL);
     if (status == dnnl_success)
-        status = conv_describe(&out->description, d, shape, &f, direction, algorithm, hint);
+        status = conv_describe(&out->description, d, shape, direction, algorithm, hint);
     *available = status == dnnl_success;
     if (*available)
         TRY_DNNL(dnnl_primitive_create(&out->primitive, out->description));
@@ -294,7 +322,6 @@ int dnn_conv_create(struct dnn_op *out, const struct dnn *d, const struct dnn_co
 fail:
     if (hint != NULL)
         dnnl_primitive_desc_destroy(hint);
-    conv_formats_free(&f);
     if (rc != RETORT_OK)
         dnn_op_free(out);
     return rc;
@@ -324,7 +351,8 @@ int dnn_pack_create(struct dnn_op *out, const struct dnn *d, const struct dnn_co
 {
     int rc = RETORT_OK;
     format_t plain = NO_FORMAT;
-    TRY_DNNL(init4(&plain, shape->out, shape->in, shape->kernel, shape->kernel, dnnl_oihw));
+    TRY_DNNL(
+        init4(&plain, shape->out, shape->in, shape->kernel, shape->kernel, dnnl_f32, dnnl_oihw));
     TRY(reorder_create(out, d, VIEW(plain), format_of(conv, arg)));
 fail:
     format_free(&plain);
@@ -336,7 +364,8 @@ int dnn_unpack_create(struct dnn_op *out, const struct dnn *d, const struct dnn_
 {
     int rc = RETORT_OK;
     format_t plain = NO_FORMAT;
-    TRY_DNNL(init4(&plain, shape->out, shape->in, shape->kernel, shape->kernel, dnnl_oihw));
+    TRY_DNNL(
+        init4(&plain, shape->out, shape->in, shape->kernel, shape->kernel, dnnl_f32, dnnl_oihw));
     TRY(reorder_create(out, d, format_of(conv, arg), VIEW(plain)));
 fail:
     format_free(&plain);

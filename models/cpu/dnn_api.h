@@ -3,8 +3,10 @@
 //
 // A dnn_op is one primitive with its arguments bound to memory. Formats stay inside: activations
 // are nChw16c (8c below AVX-512) with channels that are whole blocks, pictures plain NCHW, and
-// weights in whatever format the primitive likes, brought there by a pack operation. Nothing here
-// allocates once an operation has run the first time. Return values are retort_codes.
+// weights in whatever format the primitive likes, brought there by a pack operation. A narrow
+// device has activations, their gradients and the weights of convolutions in bf16, and activations
+// as NHWC with channels that are whole blocks; biases and the gradients of weights are f32. Nothing
+// here allocates once an operation has run the first time. Return values are retort_codes.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,11 +17,13 @@ struct dnn { // the device
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     int block; // channels of a block: 16 with AVX-512, else 8
+    bool narrow;
 };
-int dnn_open(struct dnn *d);
+// RETORT_USAGE where the processor has no bf16: what oneDNN emulates is refused.
+int dnn_open(struct dnn *d, bool narrow);
 void dnn_close(struct dnn *d); // takes a zeroed one
-// "oneDNN 2.6.3, avx512_core".
-void dnn_describe(char *out, size_t out_bytes);
+// "oneDNN 2.6.3, avx512_core", with ", bf16" of a narrow one.
+void dnn_describe(const struct dnn *d, char *out, size_t out_bytes);
 
 enum { DNN_ARGS = 12 };
 struct dnn_op {
@@ -45,6 +49,7 @@ struct dnn_conv {
     int kernel, stride, padding;
     bool plain_input; // NCHW pictures
     bool bias, relu;  // fused into the forward pass
+    bool wide_output; // f32 on a narrow device too
 };
 enum dnn_direction { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS, DNN_DIRECTIONS };
 enum dnn_algorithm { DNN_DIRECT, DNN_WINOGRAD, DNN_ALGORITHMS };

@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "models/cpu/element.h"
 #include "models/cpu/network.h"
 
 size_t shape_elements(const struct shape *s)
@@ -8,7 +9,13 @@ size_t shape_elements(const struct shape *s)
 
 int shape_lanes(const struct cpu_network *n, const struct shape *s)
 {
-    return s->blocked ? n->engine->dnn.block : 1;
+    const struct dnn *d = &n->engine->dnn;
+    return !s->blocked ? 1 : d->narrow ? s->padded : d->block;
+}
+
+bool gradient_is_narrow(const struct cpu_network *n, const struct shape *s)
+{
+    return n->engine->dnn.narrow && s->blocked;
 }
 
 static struct shape shape_blocked(const struct cpu_network *n, int channels, int height, int width)
@@ -18,7 +25,8 @@ static struct shape shape_blocked(const struct cpu_network *n, int channels, int
                           .padded = (channels + block - 1) / block * block,
                           .height = height,
                           .width = width,
-                          .blocked = true};
+                          .blocked = true,
+                          .narrow = n->engine->dnn.narrow};
 }
 
 static struct shape shape_plain(int channels, int height, int width)
@@ -45,12 +53,32 @@ static struct layer *append(struct cpu_network *n, const struct layer_ops *ops,
     return l;
 }
 
-// Blocks to plain rows in (C, H, W) order.
-static void append_flatten(struct cpu_network *n, const struct node *node)
+// Blocks to plain values in (C, H, W) order.
+static void append_plain(struct cpu_network *n, const struct node *node)
 {
     struct shape in = chain_end(n);
     if (in.blocked)
-        append(n, &FLATTEN_LAYER, node)->out = shape_plain(in.channels, in.height, in.width);
+        append(n, &LAYOUT_LAYER, node)->out = shape_plain(in.channels, in.height, in.width);
+}
+
+// What a fully connected layer reads: rows in (C, H, W) order.
+static void append_rows(struct cpu_network *n, const struct node *node)
+{
+    struct shape in = chain_end(n);
+    int pixels = in.height * in.width;
+    if (!n->engine->dnn.narrow)
+        append_plain(n, node);
+    else if (!in.blocked || pixels > 1)
+        append(n, &LAYOUT_LAYER, node)->out = shape_blocked(n, in.channels * pixels, 1, 1);
+}
+
+// In bf16 it is a convolution (conv.c).
+static void append_linear(struct cpu_network *n, const struct node *node)
+{
+    bool narrow = n->engine->dnn.narrow;
+    append_rows(n, node);
+    append(n, narrow ? &CONV_LAYER : &LINEAR_LAYER, node)->out =
+        narrow ? shape_blocked(n, node->channels, 1, 1) : shape_plain(node->channels, 1, 1);
 }
 
 // A convolution's that nothing follows yet, where no statistics are taken: it does BatchNorm's
@@ -65,6 +93,9 @@ static bool folds_norm(const struct cpu_network *n)
 static int append_node(struct cpu_network *n, const struct node *node)
 {
     struct layer *l;
+    if (n->engine->dnn.narrow && n->layer_count == 0 && node->kind != NODE_LINEAR)
+        append(n, &LAYOUT_LAYER, node)->out =
+            shape_blocked(n, chain_end(n).channels, chain_end(n).height, chain_end(n).width);
     switch (node->kind) {
     case NODE_CONV:
         l = append(n, &CONV_LAYER, node);
@@ -87,9 +118,7 @@ static int append_node(struct cpu_network *n, const struct node *node)
         l->out.width = node->width;
         break;
     case NODE_LINEAR:
-        append_flatten(n, node);
-        l = append(n, &LINEAR_LAYER, node);
-        l->out = shape_plain(node->channels, 1, 1);
+        append_linear(n, node);
         break;
     case NODE_INPUT:
         break;
@@ -102,6 +131,14 @@ static bool fuses_relu(const struct cpu_network *n)
     const struct layer_ops *ops = n->layer_count > 0 ? n->layers[n->layer_count - 1].ops : NULL;
     return ops == &CONV_LAYER || ops == &NORM_LAYER || ops == &SYNCED_NORM_LAYER ||
            ops == &LINEAR_LAYER;
+}
+
+// Plain f32 values, which a fully connected layer does not round before.
+static void append_logits(struct cpu_network *n, const struct node *node)
+{
+    if (node->kind == NODE_LINEAR)
+        n->layers[n->layer_count - 1].out.narrow = false;
+    append_plain(n, node);
 }
 
 int cpu_layers_create(struct cpu_network *n)
@@ -123,14 +160,14 @@ int cpu_layers_create(struct cpu_network *n)
             TRY(append_node(n, node));
     }
     TRY_ELSE(n->layer_count > 0, RETORT_USAGE, "%s has no layers", g->arch);
-    append_flatten(n, &g->nodes[g->node_count - 1]);
+    append_logits(n, &g->nodes[g->node_count - 1]);
 fail:
     return rc;
 }
 
 static size_t layer_bytes(const struct cpu_network *n, const struct shape *s)
 {
-    return (size_t)n->host.max_batch * shape_elements(s) * sizeof(float);
+    return (size_t)n->host.max_batch * shape_elements(s) * element_bytes(s->narrow);
 }
 
 static size_t largest_output(const struct cpu_network *n)
@@ -143,12 +180,17 @@ static size_t largest_output(const struct cpu_network *n)
     return largest;
 }
 
+static bool reads_pictures(const struct cpu_network *n, int layer)
+{
+    return layer == 0 || (layer == 1 && n->layers[0].ops == &LAYOUT_LAYER);
+}
+
 // In training every output stays for backward, and gradients alternate between two buffers; else
 // outputs do.
 int cpu_layers_plan_memory(struct cpu_network *n)
 {
     bool training = n->host.training;
-    float *pair[2], *x = NULL;
+    void *pair[2], *x = NULL;
     int rc = RETORT_OK, turn = 0;
     for (int i = 0; i < 2; i++)
         TRY(cpu_network_alloc(n, largest_output(n), &pair[i]));
@@ -163,11 +205,11 @@ int cpu_layers_plan_memory(struct cpu_network *n)
             l->y = pair[turn++ % 2];
         x = l->y;
     }
-    float *dy = pair[0];
+    void *dy = pair[0];
     for (int i = n->layer_count - 1; i >= 0 && training; i--) {
         struct layer *l = &n->layers[i];
         l->dy = dy;
-        l->dx = i == 0 ? NULL : l->ops->in_place ? dy : pair[dy == pair[0]];
+        l->dx = reads_pictures(n, i) ? NULL : l->ops->in_place ? dy : pair[dy == pair[0]];
         dy = l->dx;
     }
 fail:

@@ -48,7 +48,7 @@ static int linear_backward(struct cpu_network *n, struct layer *l, struct kernel
     const struct param *weight = cpu_param(n, l->node->weight);
     int rc = RETORT_OK;
     if (l->relu)
-        relu_backward(n, l->y, l->dy, (size_t)rows * out);
+        relu_backward(n, l);
     TRY(dnn_gemm(true, false, out, in, rows, l->dy, out, input_rows(n, l), in, 0.0F,
                  gradients + weight->offset, in));
     sum_rows(l->dy, gradients + cpu_param(n, l->node->bias)->offset, rows, out);

@@ -150,7 +150,7 @@ static int cpu_backward(struct host_network *host, int layer, void *gradients)
 static const struct param *cpu_layer_param(const struct host_network *host, int layer)
 {
     const struct layer *l = &cpu_network_of(&host->base)->layers[layer];
-    bool none = l->node->weight < 0 || l->ops == &FLATTEN_LAYER; // whose node is the next layer's
+    bool none = l->node->weight < 0 || l->ops == &LAYOUT_LAYER; // whose node is a neighbour's
     return none ? NULL : &host->graph->params[l->node->weight];
 }
 

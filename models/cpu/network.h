@@ -21,11 +21,14 @@ struct shape {    // of one sample
     int padded;   // in memory: whole blocks when blocked, else = channels
     int height, width;
     bool blocked; // [padded / block, height, width, block], else [channels, height, width]
+    bool narrow;  // bf16, else f32
 };
 struct cpu_network;
 size_t shape_elements(const struct shape *s); // in memory, a sample
 // Channels of a plane [height, width, lanes]: a block, or one.
 int shape_lanes(const struct cpu_network *n, const struct shape *s);
+// Whether gradients of such an activation are bf16.
+bool gradient_is_narrow(const struct cpu_network *n, const struct shape *s);
 
 // A layer's operations for one batch size; which is which is the layer's (CONV_…, NORM_…).
 enum { LAYER_OPS = 4 };
@@ -36,7 +39,7 @@ struct kernels {
 // Weights in the format of one operation, kept up to date by network_set_weights.
 struct packed {
     struct dnn_op pack; // owned
-    float *data;        // owned by the network
+    void *data;         // owned by the network
 };
 
 // The first two are oneDNN's.
@@ -87,7 +90,7 @@ struct layer_ops {
     bool in_place_evaluate;           // y may be x when nothing is kept for backward
 };
 extern const struct layer_ops CONV_LAYER, NORM_LAYER, SYNCED_NORM_LAYER, LINEAR_LAYER, RELU_LAYER,
-    POOL_LAYER, FLATTEN_LAYER;
+    POOL_LAYER, LAYOUT_LAYER;
 
 struct layer {
     const struct layer_ops *ops;
@@ -98,8 +101,8 @@ struct layer {
     const struct node *folded;
     struct shape in, out;
     // Borrowed from the network's buffers, [max_batch] samples each. x of the first layer is NULL:
-    // it reads the pictures. dx of the first is NULL: nobody asks for it.
-    float *x, *y, *dx, *dy;
+    // it reads the pictures. Their dx is NULL: nobody asks for it.
+    void *x, *y, *dx, *dy;
     struct conv_state *conv; // the first network's
     struct norm_state norm;
 };
@@ -160,7 +163,7 @@ int cpu_layers_create(struct cpu_network *n);
 // Buffers of activations and their gradients.
 int cpu_layers_plan_memory(struct cpu_network *n);
 
-// ---- plan.c: "conv2 fwd=wino bwd_data=wino bwd_weights=direct;…"
+// ---- plan.c: "conv2 fwd=wino bwd_data=wino bwd_weights=direct;…", after "bf16;" where narrow
 // Fills every convolution's algorithms from the text, or by timing when it is NULL.
 int cpu_plan_apply(struct cpu_network *n, const char *text);
 int cpu_network_plan(const struct network *n, char **out);

@@ -55,6 +55,7 @@ static struct norm_work work_of(struct cpu_network *n, const struct layer *l, in
                               .lanes = lanes,
                               .pixels = (size_t)l->out.height * l->out.width,
                               .relu = l->relu,
+                              .narrow = l->out.narrow,
                               .x = l->x != NULL ? l->x : n->pictures,
                               .mean = s->mean,
                               .factor = s->factor,

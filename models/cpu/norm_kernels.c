@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "models/cpu/element.h"
 #include "models/host/clones.h"
 #include "models/host/host.h"
 
@@ -19,11 +20,13 @@ enum {
 };
 typedef float vector __attribute__((vector_size(WIDTH * sizeof(float))));
 typedef int32_t vector_mask __attribute__((vector_size(WIDTH * sizeof(float))));
+typedef uint32_t vector_bits __attribute__((vector_size(WIDTH * sizeof(float))));
+typedef uint16_t vector_narrow __attribute__((vector_size(WIDTH * sizeof(uint16_t)))); // bf16
 
 struct pass {
     const struct norm_work *w;
-    const float *dy;
-    float *out;
+    const void *dy;
+    void *out;
 };
 
 // Some channels of a strip of pixels.
@@ -46,6 +49,31 @@ INLINE vector_store(float *to, const vector *v, int floats)
     memcpy(to, v, (size_t)floats * sizeof(float));
 }
 
+// The same of activations, which start at element `at`. Rounding is base/arith/bfloat16.h's.
+INLINE elements_load(vector *v, const void *from, size_t at, int floats, bool narrow)
+{
+    vector_narrow upper = {0};
+    if (!narrow) {
+        vector_load(v, (const float *)from + at, floats);
+        return;
+    }
+    memcpy(&upper, (const uint16_t *)from + at, (size_t)floats * sizeof(uint16_t));
+    *v = (vector)(__builtin_convertvector(upper, vector_bits) << 16);
+}
+
+INLINE elements_store(void *to, size_t at, const vector *v, int floats, bool narrow)
+{
+    if (!narrow) {
+        vector_store((float *)to + at, v, floats);
+        return;
+    }
+    vector_bits bits = (vector_bits)*v, is_nan = (vector_bits)(*v != *v);
+    vector_bits rounded = bits + 0x7fffU + (bits >> 16 & 1U), quiet = bits | 0x400000U;
+    vector_narrow upper =
+        __builtin_convertvector(((quiet & is_nan) | (rounded & ~is_nan)) >> 16, vector_narrow);
+    memcpy((uint16_t *)to + at, &upper, (size_t)floats * sizeof(uint16_t));
+}
+
 INLINE vectors_load(vector v[VECTORS], const float *from, int vectors, int floats)
 {
     UNROLL for (int i = 0; i < vectors; i++) vector_load(&v[i], from + i * WIDTH, floats);
@@ -55,16 +83,18 @@ INLINE vectors_load(vector v[VECTORS], const float *from, int vectors, int float
 
 // Squares of distances from a pixel of the strip: those are no larger than what they are summed
 // for, wherever the mean lies, so that f32 will do.
-INLINE moments_tile(const struct pass *a, const struct tile *t, int vectors, int floats)
+INLINE moments_tile(const struct pass *a, const struct tile *t, int vectors, int floats,
+                    bool narrow)
 {
-    const float *x = a->w->x + t->first;
     vector pivot[VECTORS], sum[VECTORS] = {{0.0F}}, square[VECTORS] = {{0.0F}};
-    vectors_load(pivot, x, vectors, floats);
-    for (size_t p = 0; p < t->pixels; p++, x += a->w->lanes)
+    size_t at = t->first;
+    UNROLL for (int i = 0; i < vectors; i++)
+        elements_load(&pivot[i], a->w->x, at + i * WIDTH, floats, narrow);
+    for (size_t p = 0; p < t->pixels; p++, at += a->w->lanes)
         UNROLL for (int i = 0; i < vectors; i++)
         {
             vector d;
-            vector_load(&d, x + i * WIDTH, floats);
+            elements_load(&d, a->w->x, at + i * WIDTH, floats, narrow);
             d -= pivot[i];
             sum[i] += d;
             square[i] += d * d;
@@ -79,23 +109,23 @@ INLINE moments_tile(const struct pass *a, const struct tile *t, int vectors, int
 }
 
 // NaN stays NaN through ReLU: divergence must not hide.
-INLINE apply_tile(const struct pass *a, const struct tile *t, int vectors, int floats)
+INLINE apply_tile(const struct pass *a, const struct tile *t, int vectors, int floats, bool narrow)
 {
     const struct norm_work *w = a->w;
-    const float *x = w->x + t->first, floor = w->relu ? 0.0F : -INFINITY;
-    float *y = a->out + t->first;
+    const float floor = w->relu ? 0.0F : -INFINITY;
     vector mean[VECTORS], factor[VECTORS], shift[VECTORS];
     vectors_load(mean, w->mean + t->channel, vectors, floats);
     vectors_load(factor, w->factor + t->channel, vectors, floats);
     vectors_load(shift, w->shift + t->channel, vectors, floats);
-    for (size_t p = 0; p < t->pixels; p++, x += w->lanes, y += w->lanes)
+    size_t at = t->first;
+    for (size_t p = 0; p < t->pixels; p++, at += w->lanes)
         UNROLL for (int i = 0; i < vectors; i++)
         {
             vector v;
-            vector_load(&v, x + i * WIDTH, floats);
+            elements_load(&v, w->x, at + i * WIDTH, floats, narrow);
             v = factor[i] * (v - mean[i]) + shift[i];
             v = (vector)((vector_mask)v & ~(v < floor));
-            vector_store(y + i * WIDTH, &v, floats);
+            elements_store(a->out, at + i * WIDTH, &v, floats, narrow);
         }
 }
 
@@ -107,22 +137,23 @@ INLINE let_through(vector *dz, vector *distance, const vector *mean, const vecto
     *dz = (vector)((vector_mask)*dz & (*factor * *distance + *shift > floor));
 }
 
-INLINE gradient_sums_tile(const struct pass *a, const struct tile *t, int vectors, int floats)
+INLINE gradient_sums_tile(const struct pass *a, const struct tile *t, int vectors, int floats,
+                          bool narrow)
 {
     const struct norm_work *w = a->w;
-    const float *x = w->x + t->first, *dy = a->dy + t->first;
     const float floor = w->relu ? 0.0F : -INFINITY;
     vector mean[VECTORS], factor[VECTORS], shift[VECTORS];
     vector sum[VECTORS] = {{0.0F}}, product[VECTORS] = {{0.0F}};
     vectors_load(mean, w->mean + t->channel, vectors, floats);
     vectors_load(factor, w->factor + t->channel, vectors, floats);
     vectors_load(shift, w->shift + t->channel, vectors, floats);
-    for (size_t p = 0; p < t->pixels; p++, x += w->lanes, dy += w->lanes)
+    size_t at = t->first;
+    for (size_t p = 0; p < t->pixels; p++, at += w->lanes)
         UNROLL for (int i = 0; i < vectors; i++)
         {
             vector distance, dz;
-            vector_load(&distance, x + i * WIDTH, floats);
-            vector_load(&dz, dy + i * WIDTH, floats);
+            elements_load(&distance, w->x, at + i * WIDTH, floats, narrow);
+            elements_load(&dz, a->dy, at + i * WIDTH, floats, narrow);
             let_through(&dz, &distance, &mean[i], &factor[i], &shift[i], floor);
             sum[i] += dz;
             product[i] += dz * distance;
@@ -134,27 +165,27 @@ INLINE gradient_sums_tile(const struct pass *a, const struct tile *t, int vector
     }
 }
 
-INLINE gradient_tile(const struct pass *a, const struct tile *t, int vectors, int floats)
+INLINE gradient_tile(const struct pass *a, const struct tile *t, int vectors, int floats,
+                     bool narrow)
 {
     const struct norm_work *w = a->w;
-    const float *x = w->x + t->first, *dy = a->dy + t->first;
     const float floor = w->relu ? 0.0F : -INFINITY;
-    float *dx = a->out + t->first;
     vector mean[VECTORS], factor[VECTORS], shift[VECTORS], base[VECTORS], slope[VECTORS];
     vectors_load(mean, w->mean + t->channel, vectors, floats);
     vectors_load(factor, w->factor + t->channel, vectors, floats);
     vectors_load(shift, w->shift + t->channel, vectors, floats);
     vectors_load(base, w->base + t->channel, vectors, floats);
     vectors_load(slope, w->slope + t->channel, vectors, floats);
-    for (size_t p = 0; p < t->pixels; p++, x += w->lanes, dy += w->lanes, dx += w->lanes)
+    size_t at = t->first;
+    for (size_t p = 0; p < t->pixels; p++, at += w->lanes)
         UNROLL for (int i = 0; i < vectors; i++)
         {
             vector distance, dz;
-            vector_load(&distance, x + i * WIDTH, floats);
-            vector_load(&dz, dy + i * WIDTH, floats);
+            elements_load(&distance, w->x, at + i * WIDTH, floats, narrow);
+            elements_load(&dz, a->dy, at + i * WIDTH, floats, narrow);
             let_through(&dz, &distance, &mean[i], &factor[i], &shift[i], floor);
             dz = factor[i] * (dz - base[i] - slope[i] * distance);
-            vector_store(dx + i * WIDTH, &dz, floats);
+            elements_store(a->out, at + i * WIDTH, &dz, floats, narrow);
         }
 }
 
@@ -183,12 +214,14 @@ static struct tile tile_at(const struct norm_work *w, size_t plane, size_t pixel
             for (size_t pixel = 0; pixel < w->pixels; pixel += STRIP)                              \
                 for (int lane = 0; lane < w->lanes; lane += width) {                               \
                     struct tile t = tile_at(w, plane, pixel, lane);                                \
-                    if (width == 2 * WIDTH)                                                        \
-                        name##_tile(a, &t, 2, WIDTH);                                              \
+                    if (w->narrow) /* channels are whole blocks of 16 */                           \
+                        name##_tile(a, &t, 2, WIDTH, true);                                        \
+                    else if (width == 2 * WIDTH)                                                   \
+                        name##_tile(a, &t, 2, WIDTH, false);                                       \
                     else if (width == WIDTH)                                                       \
-                        name##_tile(a, &t, 1, WIDTH);                                              \
+                        name##_tile(a, &t, 1, WIDTH, false);                                       \
                     else                                                                           \
-                        name##_tile(a, &t, 1, 1);                                                  \
+                        name##_tile(a, &t, 1, 1, false);                                           \
                 }                                                                                  \
     }                                                                                              \
     static void name##_part(void *context, int part, size_t begin, size_t end)                     \
@@ -237,12 +270,12 @@ void norm_moments(const struct norm_work *w, int channels, double *first, double
     add_planes(w, channels, first, second);
 }
 
-void norm_apply(const struct norm_work *w, float *y)
+void norm_apply(const struct norm_work *w, void *y)
 {
     over_planes(&(struct pass){.w = w, .out = y}, apply_part);
 }
 
-void norm_gradient_sums(const struct norm_work *w, const float *dy, int channels, double *first,
+void norm_gradient_sums(const struct norm_work *w, const void *dy, int channels, double *first,
                         double *second)
 {
     memset(w->partials, 0, norm_partials(w) * sizeof(double));
@@ -250,7 +283,7 @@ void norm_gradient_sums(const struct norm_work *w, const float *dy, int channels
     add_planes(w, channels, first, second);
 }
 
-void norm_gradient(const struct norm_work *w, const float *dy, float *dx)
+void norm_gradient(const struct norm_work *w, const void *dy, void *dx)
 {
     over_planes(&(struct pass){.w = w, .dy = dy, .out = dx}, gradient_part);
 }

@@ -1,4 +1,5 @@
-// Which algorithm each convolution uses in each direction: chosen by timing, or as a plan says.
+// Which algorithm each convolution uses in each direction: chosen by timing, or as a plan says. In
+// bf16, which a plan begins with, there is but one, oneDNN's direct kernels.
 
 #include <math.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include "base/log.h"
 #include "models/cpu/network.h"
 
+static const char NARROW[] = "bf16;";
 static const char *const DIRECTION_NAMES[DNN_DIRECTIONS] = {"fwd", "bwd_data", "bwd_weights"};
 
 // ---- by timing
@@ -137,9 +139,28 @@ static int read_layer(const struct cpu_network *n, struct layer *l, const char *
     return RETORT_OK;
 }
 
+// Whether the plan is for the other precision: to train by it would change bits. A network that
+// doesn't train may be used in another one than it was trained in.
+static int check_precision(const struct cpu_network *n, const char *text, bool *foreign)
+{
+    bool narrow = n->engine->dnn.narrow;
+    *foreign = text != NULL && (strncmp(text, NARROW, strlen(NARROW)) == 0) != narrow;
+    if (*foreign && n->host.training)
+        return FAIL(RETORT_USAGE,
+                    "the engine plan is %sfor bf16, and device cpu was asked for %s; start afresh "
+                    "without it",
+                    narrow ? "not " : "", narrow ? "bf16" : "f32");
+    return RETORT_OK;
+}
+
+// Without a choice all kernels are the direct ones, the same on every rank.
 int cpu_plan_apply(struct cpu_network *n, const char *text)
 {
+    bool foreign;
     int rc = RETORT_OK;
+    TRY(check_precision(n, text, &foreign));
+    if (foreign || (text == NULL && n->engine->dnn.narrow))
+        return RETORT_OK;
     if (text == NULL)
         return choose_by_timing(n);
     for (int i = 0; i < n->layer_count; i++)
@@ -167,6 +188,8 @@ int cpu_network_plan(const struct network *base, char **out)
     FILE *f = open_memstream(out, &bytes);
     if (f == NULL)
         return FAIL(RETORT_MEMORY, "no memory for an engine plan");
+    if (n->engine->dnn.narrow)
+        fprintf(f, "%s", NARROW);
     for (int i = 0; i < n->layer_count; i++)
         if (n->layers[i].ops == &CONV_LAYER)
             print_layer(f, n, &n->layers[i]);

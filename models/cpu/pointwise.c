@@ -1,6 +1,7 @@
 #include "models/cpu/pointwise.h"
 
 #include "base/error.h"
+#include "models/cpu/element.h"
 #include "models/host/clones.h"
 
 static const size_t GRAIN = 1024; // elements a thread takes at the least
@@ -8,48 +9,62 @@ static const size_t GRAIN = 1024; // elements a thread takes at the least
 // ---- ReLU
 
 struct relu_work {
-    const float *y;
-    float *out;
+    const void *from; // x, or y
+    void *to;         // y, or dy
+    bool narrow;
 };
 
-HOST_CLONES static void relu_backward_range(const float *y, float *dy, size_t begin, size_t end)
+#define KERNEL static inline __attribute__((always_inline)) void
+
+KERNEL relu_forward_range(const struct relu_work *w, size_t begin, size_t end, bool narrow)
 {
-    for (size_t i = begin; i < end; i++)
-        dy[i] = y[i] > 0.0F ? dy[i] : 0.0F;
+    for (size_t i = begin; i < end; i++) {
+        float x = element_get(w->from, i, narrow);
+        element_put(w->to, i, x > 0.0F ? x : 0.0F, narrow);
+    }
 }
 
-HOST_CLONES static void relu_forward_range(const float *x, float *y, size_t begin, size_t end)
+KERNEL relu_backward_range(const struct relu_work *w, size_t begin, size_t end, bool narrow)
 {
-    for (size_t i = begin; i < end; i++)
-        y[i] = x[i] > 0.0F ? x[i] : 0.0F;
+    for (size_t i = begin; i < end; i++) {
+        float dy = element_get(w->to, i, narrow);
+        element_put(w->to, i, element_get(w->from, i, narrow) > 0.0F ? dy : 0.0F, narrow);
+    }
 }
 
-static void relu_backward_part(void *context, int part, size_t begin, size_t end)
+// A kernel for either type, and as host_parallel calls it.
+#define BY_TYPE(name, work)                                                                        \
+    HOST_CLONES static void name##_typed(const struct work *w, size_t begin, size_t end)           \
+    {                                                                                              \
+        if (w->narrow)                                                                             \
+            name##_range(w, begin, end, true);                                                     \
+        else                                                                                       \
+            name##_range(w, begin, end, false);                                                    \
+    }                                                                                              \
+    static void name##_part(void *context, int part, size_t begin, size_t end)                     \
+    {                                                                                              \
+        (void)part;                                                                                \
+        name##_typed(context, begin, end);                                                         \
+    }
+BY_TYPE(relu_forward, relu_work)
+BY_TYPE(relu_backward, relu_work)
+
+static size_t output_elements(const struct cpu_network *n, const struct layer *l)
 {
-    struct relu_work *w = context;
-    (void)part;
-    relu_backward_range(w->y, w->out, begin, end);
+    return (size_t)n->host.count * shape_elements(&l->out);
 }
 
-static void relu_forward_part(void *context, int part, size_t begin, size_t end)
+void relu_backward(const struct cpu_network *n, const struct layer *l)
 {
-    struct relu_work *w = context;
-    (void)part;
-    relu_forward_range(w->y, w->out, begin, end);
-}
-
-void relu_backward(const struct cpu_network *n, const float *y, float *dy, size_t count)
-{
-    struct relu_work w = {y, dy};
-    host_parallel(n->engine->host.threads, count, GRAIN, relu_backward_part, &w);
+    struct relu_work w = {l->y, l->dy, l->out.narrow};
+    host_parallel(n->engine->host.threads, output_elements(n, l), GRAIN, relu_backward_part, &w);
 }
 
 static int relu_layer_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
     (void)k;
-    struct relu_work w = {l->x != NULL ? l->x : n->pictures, l->y};
-    host_parallel(n->engine->host.threads, (size_t)n->host.count * shape_elements(&l->out), GRAIN,
-                  relu_forward_part, &w);
+    struct relu_work w = {l->x != NULL ? l->x : n->pictures, l->y, l->out.narrow};
+    host_parallel(n->engine->host.threads, output_elements(n, l), GRAIN, relu_forward_part, &w);
     return RETORT_OK;
 }
 
@@ -58,7 +73,7 @@ static int relu_layer_backward(struct cpu_network *n, struct layer *l, struct ke
 {
     (void)k;
     (void)gradients;
-    relu_backward(n, l->y, l->dy, (size_t)n->host.count * shape_elements(&l->out));
+    relu_backward(n, l);
     return RETORT_OK;
 }
 
@@ -92,123 +107,90 @@ void channel_sums(const struct cpu_network *n, const struct shape *s, int count,
 
 struct pool_work {
     const struct layer *l;
-    const float *from;
-    float *to;
+    const void *from;
+    void *to;
     int lanes;
+    bool narrow;
 };
 
-HOST_CLONES static void pool_plane(const struct layer *l, int lanes, const float *x, float *y)
+KERNEL pool_plane(const struct pool_work *pool, size_t x, size_t y, bool narrow)
 {
-    int kernel = l->node->kernel;
+    const struct layer *l = pool->l;
+    int kernel = l->node->kernel, lanes = pool->lanes;
     float share = 1.0F / (float)(kernel * kernel);
     for (int h = 0; h < l->out.height; h++)
-        for (int w = 0; w < l->out.width; w++) {
-            float *to = y + (h * l->out.width + w) * lanes;
+        for (int w = 0; w < l->out.width; w++)
             for (int c = 0; c < lanes; c++) {
                 float sum = 0.0F;
                 for (int i = 0; i < kernel * kernel; i++) {
                     int row = h * kernel + i / kernel, column = w * kernel + i % kernel;
-                    sum += x[(row * l->in.width + column) * lanes + c];
+                    size_t at = x + (size_t)(row * l->in.width + column) * lanes + c;
+                    sum += element_get(pool->from, at, narrow);
                 }
-                to[c] = sum * share;
+                element_put(pool->to, y + (size_t)(h * l->out.width + w) * lanes + c, sum * share,
+                            narrow);
             }
-        }
 }
 
 // Pixels no window reads get 0.
-HOST_CLONES static void pool_plane_backward(const struct layer *l, int lanes, const float *dy,
-                                            float *dx)
+KERNEL pool_plane_backward(const struct pool_work *pool, size_t dx, size_t dy, bool narrow)
 {
-    int kernel = l->node->kernel;
+    const struct layer *l = pool->l;
+    int kernel = l->node->kernel, lanes = pool->lanes;
     float share = 1.0F / (float)(kernel * kernel);
     for (int h = 0; h < l->in.height; h++)
         for (int w = 0; w < l->in.width; w++) {
             bool read = h / kernel < l->out.height && w / kernel < l->out.width;
-            const float *from = dy + (h / kernel * l->out.width + w / kernel) * lanes;
-            float *to = dx + (h * l->in.width + w) * lanes;
+            size_t from = dy + (size_t)(h / kernel * l->out.width + w / kernel) * lanes;
+            size_t to = dx + (size_t)(h * l->in.width + w) * lanes;
             for (int c = 0; c < lanes; c++)
-                to[c] = read ? from[c] * share : 0.0F;
+                element_put(pool->to, to + c,
+                            read ? element_get(pool->from, from + c, narrow) * share : 0.0F,
+                            narrow);
         }
 }
 
-static void pool_part(void *context, int part, size_t begin, size_t end)
+static size_t plane_elements(const struct pool_work *w, const struct shape *s)
 {
-    struct pool_work *w = context;
-    size_t in = (size_t)w->l->in.height * w->l->in.width * w->lanes;
-    size_t out = (size_t)w->l->out.height * w->l->out.width * w->lanes;
-    (void)part;
-    for (size_t i = begin; i < end; i++)
-        pool_plane(w->l, w->lanes, w->from + i * in, w->to + i * out);
+    return (size_t)s->height * s->width * w->lanes;
 }
 
-static void pool_backward_part(void *context, int part, size_t begin, size_t end)
+KERNEL pool_range(const struct pool_work *w, size_t begin, size_t end, bool narrow)
 {
-    struct pool_work *w = context;
-    size_t in = (size_t)w->l->in.height * w->l->in.width * w->lanes;
-    size_t out = (size_t)w->l->out.height * w->l->out.width * w->lanes;
-    (void)part;
     for (size_t i = begin; i < end; i++)
-        pool_plane_backward(w->l, w->lanes, w->from + i * out, w->to + i * in);
+        pool_plane(w, i * plane_elements(w, &w->l->in), i * plane_elements(w, &w->l->out), narrow);
 }
 
-static int pool_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
+KERNEL pool_backward_range(const struct pool_work *w, size_t begin, size_t end, bool narrow)
+{
+    for (size_t i = begin; i < end; i++)
+        pool_plane_backward(w, i * plane_elements(w, &w->l->in), i * plane_elements(w, &w->l->out),
+                            narrow);
+}
+BY_TYPE(pool, pool_work)
+BY_TYPE(pool_backward, pool_work)
+
+static int pool_layer_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
     (void)k;
-    struct pool_work w = {l, l->x != NULL ? l->x : n->pictures, l->y, shape_lanes(n, &l->in)};
+    struct pool_work w = {l, l->x != NULL ? l->x : n->pictures, l->y, shape_lanes(n, &l->in),
+                          l->in.narrow};
     host_parallel(n->engine->host.threads, (size_t)n->host.count * l->in.padded / w.lanes, 1,
                   pool_part, &w);
     return RETORT_OK;
 }
 
-static int pool_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
-                         float *gradients)
+static int pool_layer_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
+                               float *gradients)
 {
     (void)k;
     (void)gradients;
-    struct pool_work w = {l, l->dy, l->dx, shape_lanes(n, &l->in)};
+    struct pool_work w = {l, l->dy, l->dx, shape_lanes(n, &l->in), l->in.narrow};
     if (l->dx != NULL)
         host_parallel(n->engine->host.threads, (size_t)n->host.count * l->in.padded / w.lanes, 1,
                       pool_backward_part, &w);
     return RETORT_OK;
 }
 
-const struct layer_ops POOL_LAYER = {.forward = pool_forward, .backward = pool_backward};
-
-// ---- flattening: blocks to rows in (C, H, W) order, small wherever it stands
-
-static size_t blocked_at(const struct shape *s, int block, int sample, int channel, int pixel)
-{
-    size_t area = (size_t)s->height * s->width;
-    size_t plane = (size_t)sample * (s->padded / block) + channel / block;
-    return (plane * area + pixel) * block + channel % block;
-}
-
-static int flatten_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
-{
-    (void)k;
-    int block = n->engine->dnn.block, area = l->in.height * l->in.width;
-    float *to = l->y;
-    for (int i = 0; i < n->host.count; i++)
-        for (int c = 0; c < l->in.channels; c++)
-            for (int p = 0; p < area; p++)
-                *to++ = l->x[blocked_at(&l->in, block, i, c, p)];
-    return RETORT_OK;
-}
-
-// Gradients of padded channels are 0.
-static int flatten_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
-                            float *gradients)
-{
-    (void)k;
-    (void)gradients;
-    int block = n->engine->dnn.block, area = l->in.height * l->in.width;
-    for (int i = 0; i < n->host.count; i++)
-        for (int c = 0; c < l->in.padded; c++)
-            for (int p = 0; p < area; p++) {
-                size_t at = ((size_t)i * l->in.channels + c) * area + p;
-                l->dx[blocked_at(&l->in, block, i, c, p)] = c < l->in.channels ? l->dy[at] : 0.0F;
-            }
-    return RETORT_OK;
-}
-
-const struct layer_ops FLATTEN_LAYER = {.forward = flatten_forward, .backward = flatten_backward};
+const struct layer_ops POOL_LAYER = {.forward = pool_layer_forward,
+                                     .backward = pool_layer_backward};
