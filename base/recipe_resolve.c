@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/processor.h"
 #include "base/recipe_option.h"
 
 enum { VIEWS_AUTO_MOST = 16 };
@@ -134,8 +135,9 @@ int64_t precision_on(const char *device, int64_t asked)
         return asked;
     if (asked == PRECISION_AUTO && !host)
         return wide ? PRECISION_F64 : PRECISION_BF16;
-    // No processor gains by bf16: the engine for them has f32 alone.
-    return host && (asked == PRECISION_AUTO || asked == PRECISION_BF16) ? PRECISION_F32 : asked;
+    if (host && asked == PRECISION_BF16)
+        return processor_gains_by_bf16() ? PRECISION_BF16 : PRECISION_F32;
+    return host && asked == PRECISION_AUTO ? PRECISION_F32 : asked;
 }
 
 int recipe_resolve(struct recipe *r, int ranks, int threads)

@@ -133,8 +133,8 @@ static const struct option run_rows[] = {
     {"precision", WORDS("auto|f32|f64|bf16|tf32|fp16"), .offset = RUN(precision),
      .fallback = "auto", .automatic = true, .results = true,
      .help = "of the arithmetic; auto, settled at the first start: bf16 on GPUs, f32 on "
-             "processors; tf32, "
-             "fp16: GPUs only; f64: device reference only"},
+             "processors; bf16: on a processor that gains nothing by it, f32; tf32, fp16: GPUs "
+             "only; f64: device reference only"},
     {"deterministic", OPTION_BOOL, RUN(deterministic), "true", .results = true,
      .help = "the same bits on 1, 2, 4, ... ranks and after a resume"},
     {"loss_scale", OPTION_REAL, RUN(loss_scale), "65536", ABOVE(0), .results = true,

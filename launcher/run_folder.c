@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/processor.h"
 #include "data/h5file.h"
 #include "launcher/allocation.h"
 #include "launcher/machine.h"
@@ -102,14 +103,22 @@ static void inherit(struct recipe *asked, const struct recipe *stored)
     asked->run.ranks = stored->run.ranks;
 }
 
-// What a resumed run computes in is a matter of the device it began on.
-static void settle_precision(struct run_plan *p, const char *device)
+// What a resumed run (`stored`, else NULL) computes in is a matter of the device it began on. What
+// bf16 came to there stays on other processors: they can, or refuse.
+static void settle_precision(struct run_plan *p, const char *device, const struct recipe *stored)
 {
     const int64_t asked = p->recipe.run.precision;
-    const char *began = p->resumes ? run_folder_device(p->folder) : "auto";
-    p->recipe.run.precision = precision_on(strcmp(began, "auto") == 0 ? device : began, asked);
-    if (asked == PRECISION_BF16 && p->recipe.run.precision == PRECISION_F32)
+    const char *began = stored ? run_folder_device(p->folder) : "auto";
+    if (strcmp(began, "auto") != 0)
+        device = began;
+    const bool settled = stored && asked == PRECISION_BF16 && strcmp(device, "cpu") == 0;
+    p->recipe.run.precision = settled ? stored->run.precision : precision_on(device, asked);
+    const bool narrow = p->recipe.run.precision == PRECISION_BF16;
+    const bool gains = processor_gains_by_bf16();
+    if (asked == PRECISION_BF16 && !narrow && !gains)
         log_warn("run.precision: this processor gains nothing by bf16; it computes in f32");
+    else if (settled && narrow != gains)
+        log_warn("run.precision: the run goes on in %s, as it began", narrow ? "bf16" : "f32");
 }
 
 static int refuse_difference(const char *folder, const char *recipe_path, char *lines)
@@ -155,7 +164,7 @@ int run_plan_make(struct run_plan *p, const struct run_request *request)
         TRY(recipe_load(&stored, stored_path));
         inherit(&p->recipe, &stored);
     }
-    settle_precision(p, request->device);
+    settle_precision(p, request->device, p->resumes ? &stored : NULL);
     p->ranks = request->ranks;
     // A job comes back with what Slurm gives it: its ranks follow, within the stored micro-batches.
     if (p->ranks == 0)

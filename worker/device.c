@@ -39,7 +39,7 @@ int64_t device_precision(const char *device, int64_t trained)
 {
     if (plugin_is(device))
         return trained == PRECISION_AUTO || trained == PRECISION_F64 ? PRECISION_F32 : trained;
-    return precision_on(device, PRECISION_AUTO);
+    return precision_on(device, trained == PRECISION_BF16 ? PRECISION_BF16 : PRECISION_AUTO);
 }
 
 const char *device_precision_name(const struct engine *e, int64_t precision)

@@ -9,7 +9,8 @@
 // What "auto" stands for: cuda where this machine has a GPU that can be used, else cpu. Borrowed.
 const char *device_choose(const char *asked);
 // enum precision_kind in which `device` uses a network that was trained in `trained`: GPUs as
-// it was trained, f64 and foreign ones in f32; others as they always do.
+// it was trained, f64 and foreign ones in f32; processors in bf16 if it was and they gain by it,
+// else in f32; others as they always do.
 int64_t device_precision(const char *device, int64_t trained);
 // "f32", "f64", "bf16", "tf32" or "fp16": of the activations of an engine opened in `precision`.
 const char *device_precision_name(const struct engine *e, int64_t precision);

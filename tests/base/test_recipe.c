@@ -14,6 +14,7 @@
 
 #include "base/arith/augment.h"
 #include "base/error.h"
+#include "base/processor.h"
 #include "base/recipe.h"
 #include "tests/base/capture.h"
 #include "tests/base/recipes.h"
@@ -320,7 +321,7 @@ static void test_precision_is_the_devices(void **state)
         const char *device;
         int64_t asked, settled;
     } CASES[] = {
-        {"cpu", PRECISION_AUTO, PRECISION_F32},      {"cpu", PRECISION_BF16, PRECISION_F32},
+        {"cpu", PRECISION_AUTO, PRECISION_F32},      {"cpu", PRECISION_F32, PRECISION_F32},
         {"cpu", PRECISION_F64, PRECISION_F64},       {"reference", PRECISION_AUTO, PRECISION_F64},
         {"reference", PRECISION_F32, PRECISION_F32}, {"cuda", PRECISION_AUTO, PRECISION_BF16},
         {"softgpu", PRECISION_AUTO, PRECISION_BF16}, {"cuda", PRECISION_F32, PRECISION_F32},
@@ -328,6 +329,9 @@ static void test_precision_is_the_devices(void **state)
     };
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++)
         assert_int_equal(precision_on(CASES[i].device, CASES[i].asked), CASES[i].settled);
+    // tests/launcher/recipe.sh has what the kernel says of the processor.
+    assert_int_equal(precision_on("cpu", PRECISION_BF16),
+                     processor_gains_by_bf16() ? PRECISION_BF16 : PRECISION_F32);
 }
 
 static void test_describe_names_every_key(void **state)

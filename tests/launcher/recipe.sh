@@ -12,15 +12,36 @@ says first.yaml 'microbatches: 2'
 expect 0 "$retort" run first.yaml --print-recipe --ranks 2
 cmp first.yaml out || fail "the printed recipe does not print itself"
 
-# What auto is, is the device's; what a processor gains nothing by, it does not do.
+# What auto is, is the device's; what a processor gains nothing by, it does not do: bf16 without AMX,
+# unless it is AMD's.
 for settled in cpu:f32 cuda:bf16 reference:f64; do
     expect 0 "$retort" run recipe.yaml --print-recipe --ranks 2 --device "${settled%:*}"
     says out "^  precision: ${settled#*:}\$"
 done
+gains=$(grep -cwm1 amx_bf16 /proc/cpuinfo || true)
+if grep -q AuthenticAMD /proc/cpuinfo && grep -qw avx512_bf16 /proc/cpuinfo; then gains=1; fi
 expect 0 "$retort" run recipe.yaml --print-recipe --ranks 2 --device cpu --set run.precision=bf16
-says out '^  precision: f32$'
-says err 'run\.precision: this processor gains nothing by bf16; it computes in f32'
-one_line err
+if [ "$gains" = 1 ]; then
+    says out '^  precision: bf16$'
+    [ ! -s err ] || fail "a processor that gains by bf16 says: $(cat err)"
+else
+    says out '^  precision: f32$'
+    says err 'run\.precision: this processor gains nothing by bf16; it computes in f32'
+    one_line err
+fi
+# What it came to at the first start stays, on any processor.
+for began in f32:1 bf16:0; do
+    mkdir began
+    echo cpu >began/device.txt
+    sed "s/^  precision: .*/  precision: ${began%:*}/" out >began/recipe.yaml
+    expect 0 "$retort" run recipe.yaml --print-recipe --out began --ranks 2 --set run.precision=bf16
+    says out "^  precision: ${began%:*}\$"
+    if [ "${gains:-0}" = "${began#*:}" ]; then
+        says err "run\.precision: the run goes on in ${began%:*}, as it began"
+        one_line err
+    fi
+    rm -r began
+done
 FAKE_GPUS='{"gpus": [{"why": ""}]}' expect 0 "$retort" run recipe.yaml --print-recipe
 says out '^  precision: bf16$'
 
