@@ -233,43 +233,6 @@ int network_logits_f16(struct network *n, uint16_t *out)
     return n->ops->network_logits_f16(n, out);
 }
 
-int network_group_create(struct network_group **out, struct network *first, int count,
-                         const struct batch_sum *whole)
-{
-    *out = NULL;
-    return first->ops->group_create(out, first, count, whole);
-}
-
-void network_group_destroy(struct network_group **p)
-{
-    if (*p == NULL)
-        return;
-    (*p)->ops->group_destroy(*p);
-    *p = NULL;
-}
-
-struct network *network_group_member(const struct network_group *g, int k)
-{
-    return g->ops->group_member(g, k);
-}
-
-size_t network_group_memory(const struct network_group *g)
-{
-    return g->ops->group_memory(g);
-}
-
-int network_group_forward(struct network_group *g, const struct input *const *inputs)
-{
-    return g->ops->group_forward(g, inputs);
-}
-
-int network_group_backward(struct network_group *g, void *const *gradients,
-                           const struct step_scalars *scalars,
-                           const struct ready_callback *on_ready)
-{
-    return g->ops->group_backward(g, gradients, scalars, on_ready);
-}
-
 int staged_batch_create(struct staged_batch **out, struct engine *e,
                         const struct picture_format *format, int max_count)
 {

@@ -69,11 +69,8 @@ struct engine_ops {
                             const struct ready_callback *on_ready);
     int (*network_logits_f16)(struct network *n, uint16_t *out);
 
-    int (*group_create)(struct network_group **out, struct network *first, int count,
-                        const struct batch_sum *whole);
-    void (*group_destroy)(struct network_group *g);
-    struct network *(*group_member)(const struct network_group *g, int k);
-    size_t (*group_memory)(const struct network_group *g);
+    // Another like `first`, for the same group.
+    int (*network_beside)(struct network **out, struct network *first);
     int (*group_forward)(struct network_group *g, const struct input *const *inputs);
     int (*group_backward)(struct network_group *g, void *const *gradients,
                           const struct step_scalars *scalars,
@@ -90,9 +87,15 @@ struct input {
 };
 struct network {
     const struct engine_ops *ops;
+    double *sums; // of a training network, engine memory: what a group adds up
 };
+// The same on all engines (models/network_group.c), which lead it through forward and backward.
 struct network_group {
     const struct engine_ops *ops;
+    struct network **networks; // owned, [count]; of them the first is borrowed
+    double **sums;             // owned, [count]: the networks' own
+    int count;
+    struct batch_sum whole; // sum NULL: the micro-batches are the whole batch
 };
 struct staged_batch {
     const struct engine_ops *ops;

@@ -188,7 +188,8 @@ static int network_fill(struct cpu_network *n, const char *plan)
     n->host.layer_count = n->layer_count;
     TRY(cpu_layers_plan_memory(n));
     if (n->host.training)
-        TRY(cpu_network_alloc(n, host_sums_most(n->host.graph) * sizeof(double), &n->host.sums));
+        TRY(cpu_network_alloc(n, host_sums_most(n->host.graph) * sizeof(double),
+                              &n->host.base.sums));
     for (int i = 0; i < n->layer_count; i++)
         if (n->layers[i].ops->open != NULL)
             TRY(n->layers[i].ops->open(n, &n->layers[i]));

@@ -164,8 +164,8 @@ static int synced_forward(struct cpu_network *n, struct layer *l, struct kernels
 static int norm_forward(struct cpu_network *n, struct layer *l, struct kernels *k)
 {
     if (n->host.mode == FORWARD_TRAIN) {
-        forward_sums(n, l, n->host.sums);
-        forward_totals(n, l, n->host.sums);
+        forward_sums(n, l, n->host.base.sums);
+        forward_totals(n, l, n->host.base.sums);
     }
     return synced_forward(n, l, k);
 }
@@ -186,8 +186,8 @@ static int synced_backward(struct cpu_network *n, struct layer *l, struct kernel
 static int norm_backward(struct cpu_network *n, struct layer *l, struct kernels *k,
                          float *gradients)
 {
-    backward_sums(n, l, n->host.sums);
-    backward_totals(n, l, n->host.sums);
+    backward_sums(n, l, n->host.base.sums);
+    backward_totals(n, l, n->host.base.sums);
     return synced_backward(n, l, k, gradients);
 }
 

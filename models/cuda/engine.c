@@ -245,10 +245,7 @@ static const struct engine_ops CUDA_OPS = {
     .network_loss = cuda_network_loss,
     .network_backward = cuda_network_backward,
     .network_logits_f16 = cuda_network_logits_f16,
-    .group_create = cuda_group_create,
-    .group_destroy = cuda_group_destroy,
-    .group_member = cuda_group_member,
-    .group_memory = cuda_group_memory,
+    .network_beside = cuda_network_beside,
     .group_forward = cuda_group_forward,
     .group_backward = cuda_group_backward,
 };

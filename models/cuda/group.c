@@ -4,21 +4,11 @@
 // captured and replayed whole; a group, and a backward that reports, run plainly, for what others
 // queue is part of them.
 
-#include <stdlib.h>
-
 #include "models/cuda/network.h"
 
-struct cuda_group {
-    struct network_group base;
-    struct cuda_network **networks; // owned, [count]; of them the first is borrowed
-    double **sums;                  // owned, [count]: the networks' own
-    int count;
-    struct batch_sum whole;
-};
-
-static struct cuda_group *group_of(const struct network_group *g)
+static struct cuda_network *member(const struct network_group *g, int k)
 {
-    return (struct cuda_group *)(uintptr_t)g;
+    return cuda_network_of(g->networks[k]);
 }
 
 // ---- forward
@@ -179,32 +169,31 @@ fail:
 // ---- a group
 
 // Brings the sums of a synchronised layer over the whole batch to all networks.
-static int synchronise(const struct cuda_group *g, int layer, enum cuda_pass pass)
+static int synchronise(const struct network_group *g, int layer, enum cuda_pass pass)
 {
     size_t count = 0;
     int rc = RETORT_OK;
-    const struct node *node = g->networks[0]->layers[layer].node;
+    const struct node *node = member(g, 0)->layers[layer].node;
     if (node->kind != NODE_BATCHNORM || !node->synced)
         return rc;
     for (int k = 0; k < g->count; k++)
-        TRY(cuda_norm_sums(g->networks[k], &g->networks[k]->layers[layer], pass, &count));
+        TRY(cuda_norm_sums(member(g, k), &member(g, k)->layers[layer], pass, &count));
     TRY(g->whole.sum(g->whole.context, g->sums, g->count, count));
     for (int k = 0; k < g->count; k++)
-        TRY(cuda_norm_totals(g->networks[k], &g->networks[k]->layers[layer], pass, g->sums[0]));
+        TRY(cuda_norm_totals(member(g, k), &member(g, k)->layers[layer], pass, g->sums[0]));
 fail:
     return rc;
 }
 
-int cuda_group_forward(struct network_group *base, const struct input *const *inputs)
+int cuda_group_forward(struct network_group *g, const struct input *const *inputs)
 {
-    const struct cuda_group *g = group_of(base);
     int rc = RETORT_OK;
     for (int k = 0; k < g->count; k++)
-        TRY(forward_begin(g->networks[k], inputs[k], FORWARD_TRAIN, true));
-    for (int i = 0; i < g->networks[0]->layer_count; i++) {
+        TRY(forward_begin(member(g, k), inputs[k], FORWARD_TRAIN, true));
+    for (int i = 0; i < member(g, 0)->layer_count; i++) {
         TRY(synchronise(g, i, CUDA_FORWARD));
         for (int k = 0; k < g->count; k++) {
-            struct cuda_network *n = g->networks[k];
+            struct cuda_network *n = member(g, k);
             if (n->count > 0)
                 TRY(n->layers[i].ops->forward(n, &n->layers[i]));
         }
@@ -214,13 +203,13 @@ fail:
 }
 
 // The layer's parameters are [begin, end).
-static int backward_layer(const struct cuda_group *g, int layer, void *const *gradients,
+static int backward_layer(const struct network_group *g, int layer, void *const *gradients,
                           size_t begin, size_t end, const struct ready_callback *on_ready)
 {
     int rc = RETORT_OK;
     TRY(synchronise(g, layer, CUDA_BACKWARD));
     for (int k = 0; k < g->count; k++) {
-        struct cuda_network *n = g->networks[k];
+        struct cuda_network *n = member(g, k);
         if (n->count > 0)
             TRY(n->layers[layer].ops->backward(n, &n->layers[layer], gradients[k]));
         else if (end > begin)
@@ -231,21 +220,20 @@ fail:
     return rc;
 }
 
-int cuda_group_backward(struct network_group *base, void *const *gradients,
+int cuda_group_backward(struct network_group *g, void *const *gradients,
                         const struct step_scalars *scalars, const struct ready_callback *on_ready)
 {
-    const struct cuda_group *g = group_of(base);
-    const struct graph *graph = g->networks[0]->graph;
+    const struct graph *graph = member(g, 0)->graph;
     size_t ready = graph->trainable;
     int rc = RETORT_OK;
     for (int k = 0; k < g->count; k++) {
-        struct backward b = {g->networks[k], gradients[k], scalars, NULL};
-        TRY(check_backward(g->networks[k]));
-        TRY(report_statistics(g->networks[k], &b));
+        struct backward b = {member(g, k), gradients[k], scalars, NULL};
+        TRY(check_backward(member(g, k)));
+        TRY(report_statistics(member(g, k), &b));
         TRY(report_ready(on_ready, k, ready, graph->total));
     }
-    for (int i = g->networks[0]->layer_count - 1; i >= 0; i--) {
-        size_t begin = layer_begin(g->networks[0], i, ready);
+    for (int i = member(g, 0)->layer_count - 1; i >= 0; i--) {
+        size_t begin = layer_begin(member(g, 0), i, ready);
         TRY(backward_layer(g, i, gradients, begin, ready, on_ready));
         ready = begin;
     }
@@ -253,70 +241,9 @@ fail:
     return rc;
 }
 
-// ---- life
-
-static int add_member(struct cuda_group *g)
+int cuda_network_beside(struct network **out, struct network *first)
 {
-    struct cuda_network *first = g->networks[0];
-    struct network_options options = {.max_batch = first->max_batch, .training = true};
-    struct network *n;
-    int rc = RETORT_OK;
-    TRY(cuda_network_create(&n, &first->engine->base, first->graph, &options, &first->base));
-    g->networks[g->count] = cuda_network_of(n);
-    g->sums[g->count] = cuda_network_of(n)->sums;
-    g->count++;
-fail:
-    return rc;
-}
-
-int cuda_group_create(struct network_group **out, struct network *first, int count,
-                      const struct batch_sum *whole)
-{
-    int rc = RETORT_OK;
-    struct cuda_group *g = calloc(1, sizeof(*g));
-    CHECK(count > 0 && cuda_network_of(first)->training);
-    TRY_ELSE(g != NULL, RETORT_MEMORY, "no memory for %d micro-batches side by side", count);
-    g->base.ops = first->ops;
-    g->whole = *whole;
-    g->networks = calloc((size_t)count, sizeof(struct cuda_network *));
-    g->sums = calloc((size_t)count, sizeof(double *));
-    TRY_ELSE(g->networks != NULL && g->sums != NULL, RETORT_MEMORY,
-             "no memory for %d micro-batches side by side", count);
-    g->networks[0] = cuda_network_of(first);
-    g->sums[0] = g->networks[0]->sums;
-    g->count = 1;
-    while (g->count < count)
-        TRY(add_member(g));
-    *out = &g->base;
-    return RETORT_OK;
-fail:
-    if (g != NULL)
-        cuda_group_destroy(&g->base);
-    return rc;
-}
-
-void cuda_group_destroy(struct network_group *base)
-{
-    struct cuda_group *g = group_of(base);
-    for (int k = 1; k < g->count; k++)
-        cuda_network_destroy(&g->networks[k]->base);
-    free(g->networks);
-    free(g->sums);
-    free(g);
-}
-
-struct network *cuda_group_member(const struct network_group *base, int k)
-{
-    const struct cuda_group *g = group_of(base);
-    CHECK(k >= 0 && k < g->count);
-    return &g->networks[k]->base;
-}
-
-size_t cuda_group_memory(const struct network_group *base)
-{
-    const struct cuda_group *g = group_of(base);
-    size_t bytes = 0;
-    for (int k = 0; k < g->count; k++)
-        bytes += cuda_network_memory(&g->networks[k]->base);
-    return bytes;
+    const struct cuda_network *n = cuda_network_of(first);
+    const struct network_options options = {.max_batch = n->max_batch, .training = true};
+    return cuda_network_create(out, &n->engine->base, n->graph, &options, first);
 }

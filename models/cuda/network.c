@@ -60,7 +60,7 @@ static int shared_buffers(struct cuda_network *n)
     if (!n->training)
         return rc;
     TRY(cuda_network_alloc(n, column_partials(most) * sizeof(float), &n->partials));
-    TRY(cuda_network_alloc(n, (2 * (size_t)most + 1) * sizeof(double), &n->sums));
+    TRY(cuda_network_alloc(n, (2 * (size_t)most + 1) * sizeof(double), &n->base.sums));
     TRY(cuda_network_alloc(n, 2 * (size_t)most * sizeof(float), &n->gamma_beta));
 fail:
     return rc;

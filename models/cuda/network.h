@@ -87,7 +87,6 @@ struct cuda_network {
     const uint16_t **teacher;       // [1], device: as it has
     double *row_sums;               // [max_batch, LOSS_SUMS]
     float *partials;                // partial sums of any layer's columns (columns.h, norm.h)
-    double *sums;                   // [2 most channels + 1]: what a group adds up
     float *gamma_beta;              // [2 most channels]: gradients that a group keeps meanwhile
     struct replays replays;         // owned: of forward and backward
     // Of the first network only, from here on.
@@ -169,8 +168,8 @@ int cuda_product_follow(struct cuda_network *n, struct cuda_layer *l, enum direc
 // A pass over the layer's input, for its partial sums: into n->partials.
 int cuda_norm_moments(struct cuda_network *n, struct cuda_layer *l);
 // What a synchronised BatchNorm asks of the whole batch:
-// n->sums of this micro-batch; returns through *count how many they are. Gradients of gamma and
-// beta wait for the layer's backward: another micro-batch's may share their arena until then.
+// n->base.sums of this micro-batch; returns through *count how many they are. Gradients of gamma
+// and beta wait for the layer's backward: another micro-batch's may share their arena until then.
 int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
                    size_t *count);
 int cuda_norm_totals(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass pass,
@@ -188,11 +187,7 @@ int cuda_network_loss(struct network *n, const struct loss_targets *targets,
 int cuda_network_forward(struct network *n, const struct input *in, enum forward_mode mode);
 int cuda_network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
                           const struct ready_callback *on_ready);
-int cuda_group_create(struct network_group **out, struct network *first, int count,
-                      const struct batch_sum *whole);
-void cuda_group_destroy(struct network_group *g);
-struct network *cuda_group_member(const struct network_group *g, int k);
-size_t cuda_group_memory(const struct network_group *g);
+int cuda_network_beside(struct network **out, struct network *first);
 int cuda_group_forward(struct network_group *g, const struct input *const *inputs);
 int cuda_group_backward(struct network_group *g, void *const *gradients,
                         const struct step_scalars *scalars, const struct ready_callback *on_ready);

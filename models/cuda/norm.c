@@ -116,11 +116,11 @@ int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass 
     if (pass == CUDA_FORWARD) {
         *count = 2 * channels + 1;
         TRY(find_moments(n, l, &x));
-        TRY_CUDA(norm_sums_launch(&norm, x, n->partials, n->sums, e->type, e->stream));
+        TRY_CUDA(norm_sums_launch(&norm, x, n->partials, n->base.sums, e->type, e->stream));
     } else {
         *count = 2 * channels;
         TRY_CUDA(norm_gradient_moments_launch(&norm, x, l->dy, n->partials, e->type, e->stream));
-        TRY_CUDA(norm_gradient_sums_launch(&norm, n->partials, n->sums, n->gamma_beta,
+        TRY_CUDA(norm_gradient_sums_launch(&norm, n->partials, n->base.sums, n->gamma_beta,
                                            n->gamma_beta + channels, e->stream));
     }
 fail:

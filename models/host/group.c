@@ -8,41 +8,28 @@
 #include "base/error.h"
 #include "models/host/host.h"
 
-struct host_group {
-    struct network_group base;
-    struct host_network **networks; // owned, [count]; of them the first is borrowed
-    double **sums;                  // owned, [count]: the networks' own
-    int count;
-    struct batch_sum whole; // sum NULL: this is the whole batch
-};
-
-static struct host_group *group_of(const struct network_group *g)
+static struct host_network *member(const struct network_group *g, int k)
 {
-    return (struct host_group *)(uintptr_t)g;
-}
-
-static const struct graph *graph_of(const struct host_group *g)
-{
-    return g->networks[0]->graph;
+    return host_network_of(g->networks[k]);
 }
 
 // ---- layer by layer
 
 // Brings the sums of a synchronised layer over the whole batch to all networks.
-static int synchronise(const struct host_group *g, int layer, enum host_pass pass)
+static int synchronise(const struct network_group *g, int layer, enum host_pass pass)
 {
-    const struct host_layers *layers = g->networks[0]->layers;
+    const struct host_layers *layers = member(g, 0)->layers;
     int rc = RETORT_OK;
     for (int stop = 0;; stop++) {
         size_t count = 0;
         for (int k = 0; k < g->count; k++)
-            count = layers->sums(g->networks[k], layer, pass, stop, g->sums[k]);
+            count = layers->sums(member(g, k), layer, pass, stop, g->sums[k]);
         if (count == 0)
             break;
         if (g->whole.sum != NULL)
             TRY(g->whole.sum(g->whole.context, g->sums, g->count, count));
         for (int k = 0; k < g->count; k++)
-            layers->totals(g->networks[k], layer, pass, stop, g->sums[0]);
+            layers->totals(member(g, k), layer, pass, stop, g->sums[0]);
     }
 fail:
     return rc;
@@ -68,18 +55,18 @@ static int forward_begin(struct host_network *n, const struct input *in, enum fo
     return n->count > 0 ? n->layers->forward_begin(n, pictures) : RETORT_OK;
 }
 
-static int group_forward(const struct host_group *g, const struct input *const *inputs,
+static int group_forward(const struct network_group *g, const struct input *const *inputs,
                          enum forward_mode mode)
 {
     int rc = RETORT_OK;
     for (int k = 0; k < g->count; k++)
-        TRY(forward_begin(g->networks[k], inputs[k], mode));
-    for (int layer = 0; layer < g->networks[0]->layer_count; layer++) {
+        TRY(forward_begin(member(g, k), inputs[k], mode));
+    for (int layer = 0; layer < member(g, 0)->layer_count; layer++) {
         if (mode == FORWARD_TRAIN)
             TRY(synchronise(g, layer, HOST_FORWARD));
         for (int k = 0; k < g->count; k++)
-            if (g->networks[k]->count > 0)
-                TRY(g->networks[k]->layers->forward(g->networks[k], layer));
+            if (member(g, k)->count > 0)
+                TRY(member(g, k)->layers->forward(member(g, k), layer));
     }
 fail:
     return rc;
@@ -118,13 +105,13 @@ fail:
 }
 
 // The layer's parameters are [begin, end).
-static int backward_layer(const struct host_group *g, int layer, void *const *gradients,
+static int backward_layer(const struct network_group *g, int layer, void *const *gradients,
                           size_t begin, size_t end, const struct ready_callback *on_ready)
 {
     int rc = RETORT_OK;
     TRY(synchronise(g, layer, HOST_BACKWARD));
     for (int k = 0; k < g->count; k++) {
-        struct host_network *n = g->networks[k];
+        struct host_network *n = member(g, k);
         if (n->count > 0)
             TRY(n->layers->backward(n, layer, gradients[k]));
         else
@@ -136,14 +123,14 @@ fail:
 }
 
 // Parameters lie in layer order, so what is ready grows downwards.
-static int group_backward(const struct host_group *g, void *const *gradients,
+static int group_backward(const struct network_group *g, void *const *gradients,
                           const struct step_scalars *scalars, const struct ready_callback *on_ready)
 {
-    const struct host_network *first = g->networks[0];
+    const struct host_network *first = member(g, 0);
     int rc = RETORT_OK;
     for (int k = 0; k < g->count; k++)
-        TRY(backward_begin(g->networks[k], k, gradients[k], scalars, on_ready));
-    size_t ready = graph_of(g)->trainable;
+        TRY(backward_begin(member(g, k), k, gradients[k], scalars, on_ready));
+    size_t ready = member(g, 0)->graph->trainable;
     for (int layer = first->layer_count - 1; layer >= 0; layer--) {
         const struct param *param = first->layers->param(first, layer);
         size_t begin = param != NULL ? param->offset : ready;
@@ -158,16 +145,14 @@ fail:
 
 int host_network_forward(struct network *base, const struct input *in, enum forward_mode mode)
 {
-    struct host_network *n = host_network_of(base);
-    struct host_group alone = {.networks = &n, .sums = &n->sums, .count = 1};
+    const struct network_group alone = {.networks = &base, .sums = &base->sums, .count = 1};
     return group_forward(&alone, &in, mode);
 }
 
 int host_network_backward(struct network *base, void *gradients, const struct step_scalars *scalars,
                           const struct ready_callback *on_ready)
 {
-    struct host_network *n = host_network_of(base);
-    struct host_group alone = {.networks = &n, .sums = &n->sums, .count = 1};
+    const struct network_group alone = {.networks = &base, .sums = &base->sums, .count = 1};
     return group_backward(&alone, &gradients, scalars, on_ready);
 }
 
@@ -182,80 +167,20 @@ size_t host_sums_most(const struct graph *g)
 
 // ---- several
 
-static int add_member(struct host_group *g)
+int host_network_beside(struct network **out, struct network *first)
 {
-    struct host_network *first = g->networks[0];
-    struct network_options options = {.max_batch = first->max_batch, .training = true};
-    struct network *n;
-    int rc = RETORT_OK;
-    TRY(g->base.ops->network_create(&n, &first->engine->base, first->graph, &options,
-                                    &first->base));
-    g->networks[g->count] = host_network_of(n);
-    g->sums[g->count] = host_network_of(n)->sums;
-    g->count++;
-fail:
-    return rc;
+    const struct host_network *n = host_network_of(first);
+    const struct network_options options = {.max_batch = n->max_batch, .training = true};
+    return first->ops->network_create(out, &n->engine->base, n->graph, &options, first);
 }
 
-int host_group_create(struct network_group **out, struct network *first, int count,
-                      const struct batch_sum *whole)
+int host_group_forward(struct network_group *g, const struct input *const *inputs)
 {
-    int rc = RETORT_OK;
-    struct host_group *g = calloc(1, sizeof(*g));
-    CHECK(count > 0 && host_network_of(first)->training);
-    TRY_ELSE(g != NULL, RETORT_MEMORY, "no memory for %d micro-batches side by side", count);
-    g->base.ops = first->ops;
-    g->whole = *whole;
-    g->networks = calloc((size_t)count, sizeof(struct host_network *));
-    g->sums = calloc((size_t)count, sizeof(double *));
-    TRY_ELSE(g->networks != NULL && g->sums != NULL, RETORT_MEMORY,
-             "no memory for %d micro-batches side by side", count);
-    g->networks[0] = host_network_of(first);
-    g->sums[0] = g->networks[0]->sums;
-    g->count = 1;
-    while (g->count < count)
-        TRY(add_member(g));
-    *out = &g->base;
-    return RETORT_OK;
-fail:
-    if (g != NULL)
-        host_group_destroy(&g->base);
-    return rc;
+    return group_forward(g, inputs, FORWARD_TRAIN);
 }
 
-void host_group_destroy(struct network_group *base)
-{
-    struct host_group *g = group_of(base);
-    for (int k = 1; k < g->count; k++)
-        base->ops->network_destroy(&g->networks[k]->base);
-    free(g->networks);
-    free(g->sums);
-    free(g);
-}
-
-struct network *host_group_member(const struct network_group *base, int k)
-{
-    const struct host_group *g = group_of(base);
-    CHECK(k >= 0 && k < g->count);
-    return &g->networks[k]->base;
-}
-
-size_t host_group_memory(const struct network_group *base)
-{
-    const struct host_group *g = group_of(base);
-    size_t bytes = 0;
-    for (int k = 0; k < g->count; k++)
-        bytes += base->ops->network_memory(&g->networks[k]->base);
-    return bytes;
-}
-
-int host_group_forward(struct network_group *base, const struct input *const *inputs)
-{
-    return group_forward(group_of(base), inputs, FORWARD_TRAIN);
-}
-
-int host_group_backward(struct network_group *base, void *const *gradients,
+int host_group_backward(struct network_group *g, void *const *gradients,
                         const struct step_scalars *scalars, const struct ready_callback *on_ready)
 {
-    return group_backward(group_of(base), gradients, scalars, on_ready);
+    return group_backward(g, gradients, scalars, on_ready);
 }

@@ -81,13 +81,12 @@ struct host_network {
     bool has_loss;          // network_loss has filled logit_gradients since the last forward
     void *logits;           // [max_batch, classes], real type, plain rows
     void *logit_gradients;  // [max_batch, classes], real type; NULL unless training
-    double *sums;           // [host_sums_most], for synchronised layers
 };
 static inline struct host_network *host_network_of(const struct network *n)
 {
     return (struct host_network *)(uintptr_t)n;
 }
-// Room for the sums of any BatchNorm of the graph: two a channel, and the samples.
+// Room for base.sums, of any BatchNorm of the graph: two a channel, and the samples.
 size_t host_sums_most(const struct graph *g);
 
 // ---- the shared calls (models/engine.h says what each does)
@@ -120,11 +119,7 @@ int host_network_logits_f16(struct network *n, uint16_t *out);
 int host_network_forward(struct network *n, const struct input *in, enum forward_mode mode);
 int host_network_backward(struct network *n, void *gradients, const struct step_scalars *scalars,
                           const struct ready_callback *on_ready);
-int host_group_create(struct network_group **out, struct network *first, int count,
-                      const struct batch_sum *whole);
-void host_group_destroy(struct network_group *g);
-struct network *host_group_member(const struct network_group *g, int k);
-size_t host_group_memory(const struct network_group *g);
+int host_network_beside(struct network **out, struct network *first);
 int host_group_forward(struct network_group *g, const struct input *const *inputs);
 int host_group_backward(struct network_group *g, void *const *gradients,
                         const struct step_scalars *scalars, const struct ready_callback *on_ready);
@@ -139,10 +134,8 @@ int host_group_backward(struct network_group *g, void *const *gradients,
     .input_load = host_input_load, .input_load_values = host_input_load_values,                    \
     .network_logits = host_network_logits, .network_loss = host_network_loss,                      \
     .network_logits_f16 = host_network_logits_f16, .network_forward = host_network_forward,        \
-    .network_backward = host_network_backward, .group_create = host_group_create,                  \
-    .group_destroy = host_group_destroy, .group_member = host_group_member,                        \
-    .group_memory = host_group_memory, .group_forward = host_group_forward,                        \
-    .group_backward = host_group_backward
+    .network_backward = host_network_backward, .network_beside = host_network_beside,              \
+    .group_forward = host_group_forward, .group_backward = host_group_backward
 
 // ---- helpers of host engines
 // A cache line's alignment, zero-filled; NULL without a message when there is none. free() frees.

@@ -194,7 +194,7 @@ static int buffers_create(struct reference_network *r)
         r->samples == NULL)
         return FAIL(RETORT_MEMORY, "no memory for %s", g->arch);
     if (r->host.training) {
-        r->host.sums = buffer_new(r, host_sums_most(g), &rc);
+        r->host.base.sums = buffer_new(r, host_sums_most(g), &rc);
         r->own = buffer_new(r, host_sums_most(g), &rc);
         r->whole = buffer_new(r, host_sums_most(g), &rc);
     }
@@ -255,7 +255,7 @@ void reference_network_destroy(struct network *base)
     free(r->means);
     free(r->variances);
     free(r->samples);
-    free(r->host.sums);
+    free(r->host.base.sums);
     free(r->own);
     free(r->whole);
     free(r);

@@ -55,8 +55,8 @@ void reference_norm_totals(struct reference_network *r, int index, enum host_pas
 // The micro-batch is all there is to sum over.
 static void norm_alone(struct reference_network *r, int index, enum host_pass pass)
 {
-    for (int stop = 0; reference_norm_sums(r, index, pass, stop, r->host.sums) > 0; stop++)
-        reference_norm_totals(r, index, pass, stop, r->host.sums);
+    for (int stop = 0; reference_norm_sums(r, index, pass, stop, r->host.base.sums) > 0; stop++)
+        reference_norm_totals(r, index, pass, stop, r->host.base.sums);
 }
 
 void reference_norm_forward(struct reference_network *r, int index)
