@@ -102,8 +102,8 @@ int recipe_set_value(struct recipe *r, const char *name, const char *path, const
 void recipe_get(const struct recipe *r, const char *path, char *out, size_t out_bytes);
 // enum precision_kind in which `device` computes when it is asked for `asked`: auto is bf16 on
 // GPUs, f32 on processors, f64 on the reference engine, and bf16 becomes f32 on a processor that
-// gains nothing by it (base/processor.h). What is left the device has, or refuses. Where the device is still "auto",
-// `asked`.
+// gains nothing by it (base/processor.h). What is left the device has, or refuses. Where the device
+// is still "auto", `asked`.
 int64_t precision_on(const char *device, int64_t asked);
 // Checks what single ranges cannot (warm-up longer than the schedule, student without logits, …)
 // and fills in `auto`: microbatches from `ranks`, threads, views, precision, a data path made
