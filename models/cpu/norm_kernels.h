@@ -6,10 +6,10 @@
 //     dx = factor (dz - base - slope (x - mean)), where dz is dy where y > 0, else 0
 //
 // One pass each over the data. Backward finds again from x where the ReLU let through, by forward's
-// own arithmetic: neither y nor a mask is read. Sums are taken in double. Of f32 values that is
-// sound: squares are exact, and what the variance loses where the mean is m deviations from 0 is
-// m² × 1e-16 of it, less than f32 itself loses up to m = 1e4. They are taken plane by plane, and
-// planes are added in order: threads change no bit.
+// own arithmetic: neither y nor a mask is read. 64 pixels are summed in f32, forward as distances
+// from one of them, and what that gives in double: what the variance loses where the mean is m
+// deviations from 0 is m² × 1e-16 of it, less than f32 itself loses up to m = 1e4. Sums are taken
+// plane by plane, and planes are added in order: threads change no bit.
 
 #include <stdbool.h>
 #include <stddef.h>
