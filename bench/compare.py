@@ -134,7 +134,7 @@ def measure_all(retorts, peers, rounds, keep_all, hopeless_share=HOPELESS):
     hopeless = set()  # precisions
     for r in range(rounds):
         for s in retorts + peers[:]:
-            if s.precision in hopeless:
+            if s in peers and s.precision in hopeless:
                 peers.remove(s)
                 continue
             try:
