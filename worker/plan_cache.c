@@ -11,7 +11,7 @@
 
 enum {
     KERNELS =
-        4, // raised when an engine gets other kernels: a plan timed without them is no best one
+        5, // raised when an engine gets other kernels: a plan timed without them is no best one
     PLAN_LIMIT = 1 << 20,
     HEAD_CAPACITY = 128
 };

@@ -1,6 +1,6 @@
 // Which of cuDNN's plans a product runs by: the fastest, among those that may be taken. And whether
-// a convolution adds up its output for the BatchNorm behind it: where that takes less time than the
-// plain convolution and a pass of ours.
+// a convolution adds up its result for a BatchNorm: where that takes less time than the plain
+// convolution and a pass of ours.
 
 #include <stdlib.h>
 
@@ -53,12 +53,13 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// The plain way to an output and its sums.
+// The plain way to a result and its sums.
 static int run_apart(struct cuda_network *n, struct cuda_layer *l, enum direction direction)
 {
+    bool output = direction == TO_OUTPUT_WITH_SUMS;
     int rc = RETORT_OK;
-    TRY(cuda_product_run(n, l, direction));
-    TRY(cuda_norm_moments(n, l + 1));
+    TRY(cuda_product_run(n, l, output ? TO_OUTPUT : TO_INPUT));
+    TRY(output ? cuda_norm_moments(n, l + 1) : cuda_norm_gradient_moments(n, l - 1));
 fail:
     return rc;
 }
@@ -141,11 +142,12 @@ fail:
 }
 
 // Drops a plan with sums that gains nothing.
-static int weigh_sums(struct cuda_network *n, struct cuda_layer *l, struct best *best)
+static int weigh_sums(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
+                      struct best *best)
 {
     float apart = 0.0F;
     int rc = RETORT_OK;
-    TRY(time_runs(run_apart, n, l, TO_OUTPUT, &apart));
+    TRY(time_runs(run_apart, n, l, direction, &apart));
     if (best->milliseconds >= apart) {
         dnn_plan_destroy(&best->plan);
         best->found = false;
@@ -174,9 +176,9 @@ int cuda_product_choose(struct cuda_network *n, struct cuda_layer *l, enum direc
             TRY(weigh_offer(n, l, direction, &offers[i], timed, &best));
         tried[offers[i].mode] += good;
     }
-    if (best.found && timed && direction == TO_SUMS)
-        TRY(weigh_sums(n, l, &best));
-    TRY_ELSE(best.found || direction == TO_SUMS, RETORT_FAILED,
+    if (best.found && timed && cuda_has_sums(direction))
+        TRY(weigh_sums(n, l, direction, &best));
+    TRY_ELSE(best.found || cuda_has_sums(direction), RETORT_FAILED,
              "cuDNN has no algorithm for %s of %s with a batch of %d", l->node->name,
              n->graph->arch, n->max_batch);
     p->plan[direction] = best.plan;

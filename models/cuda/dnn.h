@@ -2,8 +2,8 @@
 // cuDNN's graph API (plain C backend) in the few words that the engine needs.
 //
 // A product is one convolution, in one of its three directions, or one matrix product: a graph of
-// one operation on three tensors; a second one may add up the channels of a convolution's output on
-// its way to memory. What could run it is an offer (engine and knobs, from the
+// one operation on three tensors; further ones may add up the channels of a convolution's result,
+// for a BatchNorm, on its way to memory. What could run it is an offer (engine and knobs, from the
 // heuristics or by a plan's text); an offer that cuDNN accepts becomes a plan; a call binds a plan
 // to memory. Where there is no GPU, plans are made for a described device (dnn_target.device).
 
@@ -28,7 +28,7 @@ struct dnn_target {
     dnn_desc device; // CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR
 };
 
-enum { DNN_RANK = 4, DNN_FACTORS_AND_RESULT = 3, DNN_OPERANDS = 5 };
+enum { DNN_RANK = 4 };
 struct dnn_tensor {
     cudnnDataType_t type;
     int rank;
@@ -47,12 +47,25 @@ enum dnn_operation {
     DNN_CONV_WEIGHTS, // x, dy -> dw
     DNN_MATMUL,       // a, b -> a b
 };
+// Two factors and the result. Of a forward convolution, maybe, the result's sum and sum of squares
+// a channel, f32 [1, channels, 1, 1] as all vectors here. Of a data gradient, maybe, what the ReLU
+// and BatchNorm before the convolution want: the result is masked, 0 where scale (x - mean) + shift
+// <= 0, and the sums are of it and of its products with x - mean.
+enum dnn_operand {
+    DNN_RESULT = 2,
+    DNN_FACTORS_AND_RESULT,
+    DNN_SUM = DNN_FACTORS_AND_RESULT,
+    DNN_SECOND_SUM,
+    DNN_NORM_X, // the BatchNorm's input
+    DNN_NORM_MEAN,
+    DNN_NORM_SCALE,
+    DNN_NORM_SHIFT,
+    DNN_OPERANDS,
+};
 struct dnn_product {
     enum dnn_operation operation;
-    // Two factors and the result. Of a forward convolution, maybe, the result's sum and sum of
-    // squares a channel, f32 [1, channels, 1, 1]. Those that are not wanted have rank 0.
-    struct dnn_tensor operand[DNN_OPERANDS];
-    int stride, padding; // of convolutions
+    struct dnn_tensor operand[DNN_OPERANDS]; // those that are not wanted have rank 0
+    int stride, padding;                     // of convolutions
 };
 
 // ---- graphs and what could run them

@@ -1,8 +1,6 @@
 // Products as cuDNN's operation graphs.
 
-#include "models/cuda/dnn.h"
-
-#include "models/cuda/dnn_desc.h"
+#include "models/cuda/dnn_parts.h"
 
 // cuDNN wants addresses of this alignment, which cudaMalloc's have.
 enum { ALIGNMENT_BYTES = 16, SPATIAL = 2 };
@@ -35,41 +33,50 @@ struct dnn_tensor dnn_transposed(struct dnn_tensor m)
     return t;
 }
 
-// Descriptors of one graph: its parts may go once it is whole, cuDNN keeps what it needs.
-struct parts {
-    dnn_desc made[DNN_OPERANDS + 3]; // tensors, operations and what describes them
-    int count;
-};
+// ---- parts
 
-static int part_new(struct parts *p, cudnnBackendDescriptorType_t type, dnn_desc *out)
+int dnn_part_new(struct dnn_parts *p, cudnnBackendDescriptorType_t type, dnn_desc *out)
 {
+    CHECK(p->count < DNN_PARTS);
     int rc = dnn_desc_create(out, type);
     if (rc == RETORT_OK)
         p->made[p->count++] = *out;
     return rc;
 }
 
-static int tensor_new(struct parts *p, dnn_desc *out, const struct dnn_tensor *t, int64_t id)
+int dnn_operation_new(struct dnn_parts *p, cudnnBackendDescriptorType_t type, dnn_desc *out)
 {
-    const int64_t alignment = ALIGNMENT_BYTES;
+    CHECK(p->operation_count < DNN_OPERATIONS);
+    int rc = dnn_part_new(p, type, out);
+    if (rc == RETORT_OK)
+        p->operations[p->operation_count++] = *out;
+    return rc;
+}
+
+int dnn_tensor_new(struct dnn_parts *p, dnn_desc *out, const struct dnn_tensor *t, bool transient)
+{
+    const int64_t alignment = ALIGNMENT_BYTES, id = ++p->ids;
     int rc = RETORT_OK;
-    TRY(part_new(p, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
+    TRY(dnn_part_new(p, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
     TRY(dnn_set_enum(*out, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, (int)t->type));
     TRY(dnn_set_ints(*out, CUDNN_ATTR_TENSOR_DIMENSIONS, t->rank, t->dims));
     TRY(dnn_set_ints(*out, CUDNN_ATTR_TENSOR_STRIDES, t->rank, t->strides));
     TRY(dnn_set_ints(*out, CUDNN_ATTR_TENSOR_UNIQUE_ID, 1, &id));
     TRY(dnn_set_ints(*out, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 1, &alignment));
+    TRY(dnn_set(*out, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &transient));
     TRY(dnn_finalize(*out));
 fail:
     return rc;
 }
 
-static int convolution_new(struct parts *p, dnn_desc *out, int stride, int padding)
+// ---- products
+
+static int convolution_new(struct dnn_parts *p, dnn_desc *out, int stride, int padding)
 {
     const int64_t spatial = SPATIAL, strides[SPATIAL] = {stride, stride},
                   paddings[SPATIAL] = {padding, padding}, dilations[SPATIAL] = {1, 1};
     int rc = RETORT_OK;
-    TRY(part_new(p, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, out));
+    TRY(dnn_part_new(p, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, out));
     TRY(dnn_set_enum(*out, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE,
                      CUDNN_DATA_FLOAT));
     TRY(dnn_set_enum(*out, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE,
@@ -84,10 +91,10 @@ fail:
     return rc;
 }
 
-static int matmul_new(struct parts *p, dnn_desc *out)
+static int matmul_new(struct dnn_parts *p, dnn_desc *out)
 {
     int rc = RETORT_OK;
-    TRY(part_new(p, CUDNN_BACKEND_MATMUL_DESCRIPTOR, out));
+    TRY(dnn_part_new(p, CUDNN_BACKEND_MATMUL_DESCRIPTOR, out));
     TRY(dnn_set_enum(*out, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT));
     TRY(dnn_finalize(*out));
 fail:
@@ -141,56 +148,58 @@ fail:
     return rc;
 }
 
-static int operation_new(struct parts *parts, dnn_desc *out, const struct dnn_product *p,
-                         const dnn_desc tensors[DNN_OPERANDS])
+static int product_new(struct dnn_parts *parts, const struct dnn_product *p,
+                       const dnn_desc operands[DNN_FACTORS_AND_RESULT])
 {
     const struct form *form = &FORMS[p->operation];
-    dnn_desc kind;
+    dnn_desc kind, d;
     int rc = RETORT_OK;
     if (p->operation == DNN_MATMUL)
         TRY(matmul_new(parts, &kind));
     else
         TRY(convolution_new(parts, &kind, p->stride, p->padding));
-    TRY(part_new(parts, form->type, out));
-    TRY(dnn_set_descs(*out, form->kind, 1, &kind));
+    TRY(dnn_operation_new(parts, form->type, &d));
+    TRY(dnn_set_descs(d, form->kind, 1, &kind));
     for (int i = 0; i < DNN_FACTORS_AND_RESULT; i++)
-        TRY(dnn_set_descs(*out, form->operand[i], 1, &tensors[i]));
-    TRY(set_scaling(*out, p->operation));
-    TRY(dnn_finalize(*out));
+        TRY(dnn_set_descs(d, form->operand[i], 1, &operands[i]));
+    TRY(set_scaling(d, p->operation));
+    TRY(dnn_finalize(d));
 fail:
     return rc;
 }
 
-// The sums of the result's channels, and of their squares.
-static int sums_new(struct parts *parts, dnn_desc *out, const dnn_desc tensors[DNN_OPERANDS])
+// The product, with the sums that its operands ask for.
+static int operations_new(struct dnn_parts *parts, const struct dnn_product *p)
 {
+    dnn_desc tensors[DNN_OPERANDS];
+    struct dnn_tensor raw = p->operand[DNN_RESULT];
     int rc = RETORT_OK;
-    TRY(part_new(parts, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR, out));
-    TRY(dnn_set_enum(*out, CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_TYPE_GENSTATS_MODE,
-                     CUDNN_GENSTATS_SUM_SQSUM));
-    TRY(dnn_set_enum(*out, CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_TYPE_DATA_TYPE,
-                     CUDNN_DATA_FLOAT));
-    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATION_GENSTATS_XDESC, 1, &tensors[2]));
-    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, 1, &tensors[3]));
-    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, 1, &tensors[4]));
-    TRY(dnn_finalize(*out));
+    for (int i = 0; i < DNN_OPERANDS && p->operand[i].rank > 0; i++)
+        TRY(dnn_tensor_new(parts, &tensors[i], &p->operand[i], false));
+    if (p->operand[DNN_NORM_X].rank == 0) {
+        TRY(product_new(parts, p, tensors));
+        if (p->operand[DNN_SUM].rank > 0)
+            TRY(dnn_output_sums_new(parts, tensors));
+        return rc;
+    }
+    dnn_desc factors[DNN_FACTORS_AND_RESULT] = {tensors[0], tensors[1]};
+    raw.type = CUDNN_DATA_FLOAT;
+    TRY(dnn_tensor_new(parts, &factors[DNN_RESULT], &raw, true));
+    TRY(product_new(parts, p, factors));
+    TRY(dnn_gradient_sums_new(parts, &raw, factors[DNN_RESULT], tensors));
 fail:
     return rc;
 }
 
 int dnn_graph_create(dnn_desc *out, const struct dnn_target *target, const struct dnn_product *p)
 {
-    struct parts parts = {0};
-    dnn_desc tensors[DNN_OPERANDS], operations[2];
-    int rc = RETORT_OK, count = 0;
+    struct dnn_parts parts = {0};
+    int rc = RETORT_OK;
     *out = NULL;
-    for (int i = 0; i < DNN_OPERANDS && p->operand[i].rank > 0; i++)
-        TRY(tensor_new(&parts, &tensors[i], &p->operand[i], i + 1));
-    TRY(operation_new(&parts, &operations[count++], p, tensors));
-    if (p->operand[DNN_FACTORS_AND_RESULT].rank > 0)
-        TRY(sums_new(&parts, &operations[count++], tensors));
+    TRY(operations_new(&parts, p));
     TRY(dnn_desc_create(out, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR));
-    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, count, operations));
+    TRY(dnn_set_descs(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, parts.operation_count,
+                      parts.operations));
     if (target->handle != NULL)
         TRY(dnn_set_handle(*out, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, target->handle));
     TRY(dnn_finalize(*out));

@@ -127,11 +127,10 @@ void dnn_plan_destroy(struct dnn_plan *p)
 
 static int bind(struct dnn_call *c, void *const operands[DNN_OPERANDS], void *workspace)
 {
-    const int64_t ids[DNN_OPERANDS] = {1, 2, 3, 4, 5};
-    int64_t count = DNN_FACTORS_AND_RESULT;
+    int64_t ids[DNN_OPERANDS], count = 0;
     int rc = RETORT_OK;
-    while (count < DNN_OPERANDS && operands[count] != NULL)
-        count++;
+    for (; count < DNN_OPERANDS && operands[count] != NULL; count++)
+        ids[count] = count + 1;
     dnn_call_free(c);
     TRY(dnn_desc_create(&c->pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR));
     TRY(dnn_set_ints(c->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, count, ids));

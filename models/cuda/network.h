@@ -24,9 +24,21 @@ static inline size_t cuda_shape_elements(const struct cuda_shape *s) // in memor
 
 // ---- what a layer multiplies by its weights
 
-// TO_SUMS: to the output in training, with the sums that the BatchNorm behind wants; has a plan
-// where that is faster than the BatchNorm's own pass over the output.
-enum direction { TO_OUTPUT, TO_INPUT, TO_WEIGHTS, TO_SUMS, DIRECTIONS };
+// With sums, in training: to the output with those that the BatchNorm behind wants for forward; to
+// the input, masked by the ReLU before, with those that the BatchNorm before wants for backward.
+// Either has a plan where that is faster than the BatchNorm's own pass.
+enum direction {
+    TO_OUTPUT,
+    TO_INPUT,
+    TO_WEIGHTS,
+    TO_OUTPUT_WITH_SUMS,
+    TO_INPUT_WITH_SUMS,
+    DIRECTIONS
+};
+static inline bool cuda_has_sums(enum direction d)
+{
+    return d == TO_OUTPUT_WITH_SUMS || d == TO_INPUT_WITH_SUMS;
+}
 struct product {
     struct dnn_product shape[DIRECTIONS];
     struct dnn_offer offer[DIRECTIONS]; // what was chosen
@@ -86,7 +98,8 @@ struct cuda_network {
     int64_t *sample_id;             // [max_batch]: of a loss whose targets were not put before
     const uint16_t **teacher;       // [1], device: as it has
     double *row_sums;               // [max_batch, LOSS_SUMS]
-    float *partials;                // partial sums of any layer's columns (columns.h, norm.h)
+    float *partials;                // partial sums of any layer's columns (columns.h, norm.h), or
+                                    // those that a product has left for the next layer in the pass
     float *gamma_beta;              // [2 most channels]: gradients that a group keeps meanwhile
     struct replays replays;         // owned: of forward and backward
     // Of the first network only, from here on.
@@ -142,12 +155,14 @@ int cuda_products_create(struct cuda_network *n);
 void cuda_products_destroy(struct cuda_network *n);
 bool cuda_product_has(const struct cuda_network *n, const struct cuda_layer *l,
                       enum direction direction);
-// Whether forward, in training, runs TO_SUMS: the output's sums are in n->partials then.
-bool cuda_product_sums(const struct cuda_network *n, const struct cuda_layer *l);
+// Whether that pass of a training step, through this layer, leaves sums in n->partials for the
+// BatchNorm that comes next in it: behind the layer in forward, before it in backward.
+bool cuda_product_sums(const struct cuda_network *n, const struct cuda_layer *l,
+                       enum cuda_pass pass);
 // Queues one direction of the layer's product.
 int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum direction direction);
 
-// ---- plan.c: "batch 50 bf16;conv1 out=22:17.3,18.0 weights=40 sums=7;…"
+// ---- plan.c: "batch 50 bf16;conv1 out=22:17.3,18.0 weights=40 sums=7 insums=9;…"
 // Fills every product's plans from the text, or by timing when it is NULL.
 int cuda_plan_apply(struct cuda_network *n, const char *text);
 int cuda_network_plan(const struct network *n, char **out);
@@ -156,8 +171,9 @@ int cuda_network_plan(const struct network *n, char **out);
 // Whether plans of an engine with these numerical notes, with this workspace, may be taken.
 bool cuda_engine_allowed(const struct cuda_engine *e, uint32_t notes);
 bool cuda_workspace_allowed(int64_t bytes);
-// The fastest plan of one direction, by timing, or (timed = false) the first that does. TO_SUMS may
-// be left without one, and comes after TO_OUTPUT, against which it is timed.
+// The fastest plan of one direction, by timing, or (timed = false) the first that does.
+// Directions with sums may be left without one, and come after the plain ones, against which they
+// are timed.
 int cuda_product_choose(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
                         bool timed);
 // By the offer in product->offer; *accepted = false, without a message, when cuDNN refuses it.
@@ -165,8 +181,10 @@ int cuda_product_follow(struct cuda_network *n, struct cuda_layer *l, enum direc
                         bool *accepted);
 
 // ---- norm.c
-// A pass over the layer's input, for its partial sums: into n->partials.
+// The layer's own passes, for its partial sums: into n->partials. Forward's is over its input,
+// backward's over its input and dy.
 int cuda_norm_moments(struct cuda_network *n, struct cuda_layer *l);
+int cuda_norm_gradient_moments(struct cuda_network *n, struct cuda_layer *l);
 // What a synchronised BatchNorm asks of the whole batch:
 // n->base.sums of this micro-batch; returns through *count how many they are. Gradients of gamma
 // and beta wait for the layer's backward: another micro-batch's may share their arena until then.

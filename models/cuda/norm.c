@@ -32,13 +32,31 @@ fail:
     return rc;
 }
 
+int cuda_norm_gradient_moments(struct cuda_network *n, struct cuda_layer *l)
+{
+    const struct norm_layer norm = {
+        .columns = cuda_columns(n, l), .state = l->norm, .relu = l->relu, .pool = cuda_pool(n, l)};
+    int rc = RETORT_OK;
+    TRY_CUDA(norm_gradient_moments_launch(&norm, cuda_layer_input(n, l), l->dy, n->partials,
+                                          n->engine->type, n->engine->stream));
+fail:
+    return rc;
+}
+
 // The sums of forward: the product before has left them, or they are taken now. *x is what their
 // pivots are read from.
 static int find_moments(struct cuda_network *n, struct cuda_layer *l, const void **x)
 {
-    bool left = l > n->layers && cuda_product_sums(n, &l[-1]);
+    bool left = l > n->layers && cuda_product_sums(n, &l[-1], CUDA_FORWARD);
     *x = left ? NULL : cuda_layer_input(n, l);
     return left ? RETORT_OK : cuda_norm_moments(n, l);
+}
+
+// The sums of backward, likewise: *left says whether the product behind has left them.
+static int find_gradient_moments(struct cuda_network *n, struct cuda_layer *l, bool *left)
+{
+    *left = cuda_product_sums(n, &l[1], CUDA_BACKWARD);
+    return *left ? RETORT_OK : cuda_norm_gradient_moments(n, l);
 }
 
 // The state that forward normalises by.
@@ -89,13 +107,14 @@ static int norm_backward(struct cuda_network *n, struct cuda_layer *l, float *gr
     struct norm_layer norm = norm_of(n, l);
     const struct cuda_engine *e = n->engine;
     const void *x = cuda_layer_input(n, l);
+    bool left;
     int rc = RETORT_OK;
     if (totals_are_here(n, l)) {
         TRY(put_parameters(n, l, gradients));
     } else {
-        TRY_CUDA(norm_gradient_moments_launch(&norm, x, l->dy, n->partials, e->type, e->stream));
+        TRY(find_gradient_moments(n, l, &left));
         TRY_CUDA(norm_gradient_statistics_launch(
-            &norm, n->partials, cuda_gradients(n, gradients, l->node->weight),
+            &norm, n->partials, left, cuda_gradients(n, gradients, l->node->weight),
             cuda_gradients(n, gradients, l->node->bias), e->stream));
     }
     if (l->dx != NULL)
@@ -112,6 +131,7 @@ int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass 
     const struct cuda_engine *e = n->engine;
     const void *x = cuda_layer_input(n, l);
     size_t channels = (size_t)l->out.channels;
+    bool left;
     int rc = RETORT_OK;
     if (pass == CUDA_FORWARD) {
         *count = 2 * channels + 1;
@@ -119,8 +139,8 @@ int cuda_norm_sums(struct cuda_network *n, struct cuda_layer *l, enum cuda_pass 
         TRY_CUDA(norm_sums_launch(&norm, x, n->partials, n->base.sums, e->type, e->stream));
     } else {
         *count = 2 * channels;
-        TRY_CUDA(norm_gradient_moments_launch(&norm, x, l->dy, n->partials, e->type, e->stream));
-        TRY_CUDA(norm_gradient_sums_launch(&norm, n->partials, n->base.sums, n->gamma_beta,
+        TRY(find_gradient_moments(n, l, &left));
+        TRY_CUDA(norm_gradient_sums_launch(&norm, n->partials, left, n->base.sums, n->gamma_beta,
                                            n->gamma_beta + channels, e->stream));
     }
 fail:

@@ -1,9 +1,10 @@
 // The choices that affect bits, as text: which of cuDNN's engines, with which knobs, each product
 // uses in each direction.
 //
-//   batch 50 bf16;conv1 out=22:17.3,18.0 weights=40 sums=7;…      (engine:knob.value,…)
+//   batch 50 bf16;conv1 out=22:17.3,18.0 weights=40 sums=7 insums=9;…  (engine:knob.value,…)
 //
-// Without "sums" a BatchNorm behind the convolution takes its own sums, as all did in older plans.
+// Without "sums" a BatchNorm behind the convolution takes its own sums of forward, and without
+// "insums" one before it its own sums of backward, as all did in older plans.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 
 #include "models/cuda/network.h"
 
-static const char *const DIRECTION_NAMES[DIRECTIONS] = {"out", "in", "weights", "sums"};
+static const char *const DIRECTION_NAMES[DIRECTIONS] = {"out", "in", "weights", "sums", "insums"};
 
 // ---- to text
 
@@ -105,7 +106,7 @@ static int read_direction(struct cuda_network *n, struct cuda_layer *l, enum dir
     int rc = RETORT_OK;
     if (words != NULL)
         word = find_word(words, DIRECTION_NAMES[d]);
-    if (word == NULL && d == TO_SUMS)
+    if (word == NULL && cuda_has_sums(d))
         return rc;
     TRY_ELSE(word != NULL && read_offer(word, &l->product->offer[d]), RETORT_USAGE,
              "the engine plan says nothing of %s %s: it was made by another device or network "

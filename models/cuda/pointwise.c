@@ -12,7 +12,8 @@ static int product_forward(struct cuda_network *n, struct cuda_layer *l)
     const float *bias = cuda_weights(n, l->node->bias);
     cudaStream_t stream = n->engine->stream;
     int rc = RETORT_OK;
-    TRY(cuda_product_run(n, l, cuda_product_sums(n, l) ? TO_SUMS : TO_OUTPUT));
+    TRY(cuda_product_run(n, l,
+                         cuda_product_sums(n, l, CUDA_FORWARD) ? TO_OUTPUT_WITH_SUMS : TO_OUTPUT));
     if (l->last)
         TRY_CUDA(logits_launch(&c, l->y, bias, n->logits, stream));
     else if (bias != NULL || l->relu)
@@ -36,8 +37,9 @@ static int product_backward(struct cuda_network *n, struct cuda_layer *l, float 
     TRY(cuda_product_run(n, l, TO_WEIGHTS));
     TRY_CUDA(
         unpack_launch(gradients, n->first->weight_gradient, &p->filter, p->gradient_type, stream));
-    if (l->dx != NULL)
-        TRY(cuda_product_run(n, l, TO_INPUT));
+    if (l->dx != NULL) // last: the sums that it leaves stay for the layer before
+        TRY(cuda_product_run(
+            n, l, cuda_product_sums(n, l, CUDA_BACKWARD) ? TO_INPUT_WITH_SUMS : TO_INPUT));
 fail:
     return rc;
 }

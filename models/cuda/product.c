@@ -1,10 +1,10 @@
 // Convolutions and linear layers: what cuDNN is asked for, and its runs.
 //
-// A convolution is three convolution graphs; a fourth is the forward one with BatchNorm's sums. A
-// linear layer reads its input as one row a sample,
-// channels innermost; in bf16 and f16 it is three matrix products with f32 results where they help
-// (logits, weight gradients). In f32 it is a 1 × 1 convolution, because cuDNN's matrix products
-// take f32 as tf32 and its convolutions need not.
+// A convolution is three convolution graphs; two more are forward and the data gradient with a
+// BatchNorm's sums. A linear layer reads its input as one row a sample, channels innermost; in bf16
+// and f16 it is three matrix products with f32 results where they help (logits, weight gradients).
+// In f32 it is a 1 × 1 convolution, because cuDNN's matrix products take f32 as tf32 and its
+// convolutions need not.
 
 #include <stdlib.h>
 
@@ -20,6 +20,20 @@ static cudnnDataType_t dnn_type(enum element_type type)
 
 // ---- shapes
 
+// Of the plain directions with sums.
+static void sums_shapes(struct product *p, int out, int in)
+{
+    struct dnn_product *output = &p->shape[TO_OUTPUT_WITH_SUMS];
+    struct dnn_product *input = &p->shape[TO_INPUT_WITH_SUMS];
+    *output = p->shape[TO_OUTPUT];
+    *input = p->shape[TO_INPUT];
+    for (int i = DNN_SUM; i <= DNN_SECOND_SUM; i++)
+        output->operand[i] = dnn_pictures(CUDNN_DATA_FLOAT, 1, out, 1, 1);
+    for (int i = DNN_SUM; i < DNN_OPERANDS; i++)
+        input->operand[i] = dnn_pictures(CUDNN_DATA_FLOAT, 1, in, 1, 1);
+    input->operand[DNN_NORM_X] = input->operand[DNN_RESULT];
+}
+
 static void conv_shapes(struct product *p, const struct cuda_network *n, const struct cuda_layer *l)
 {
     cudnnDataType_t type = dnn_type(n->engine->type);
@@ -31,13 +45,11 @@ static void conv_shapes(struct product *p, const struct cuda_network *n, const s
     p->shape[TO_OUTPUT] = (struct dnn_product){DNN_CONV_FORWARD, {x, w, y}, 0, 0};
     p->shape[TO_INPUT] = (struct dnn_product){DNN_CONV_DATA, {y, w, x}, 0, 0};
     p->shape[TO_WEIGHTS] = (struct dnn_product){DNN_CONV_WEIGHTS, {x, y, w}, 0, 0};
+    sums_shapes(p, out, in);
     for (int d = 0; d < DIRECTIONS; d++) {
         p->shape[d].stride = l->node->stride;
         p->shape[d].padding = l->node->padding;
     }
-    p->shape[TO_SUMS] = p->shape[TO_OUTPUT];
-    for (int i = DNN_FACTORS_AND_RESULT; i < DNN_OPERANDS; i++)
-        p->shape[TO_SUMS].operand[i] = dnn_pictures(CUDNN_DATA_FLOAT, 1, out, 1, 1);
 }
 
 static void linear_f32_shapes(struct product *p, const struct cuda_network *n,
@@ -168,17 +180,43 @@ static bool feeds_norm(const struct cuda_layer *l)
            l[1].ops == &CUDA_NORM_LAYER;
 }
 
+// Whether its input's gradient, masked, is what a BatchNorm sums up.
+static bool follows_norm(const struct cuda_network *n, const struct cuda_layer *l)
+{
+    return l->node->kind == NODE_CONV && l > n->layers && l[-1].ops == &CUDA_NORM_LAYER &&
+           l[-1].relu && l[-1].pool == 0;
+}
+
 bool cuda_product_has(const struct cuda_network *n, const struct cuda_layer *l,
                       enum direction direction)
 {
-    if (direction == TO_SUMS)
+    if (direction == TO_OUTPUT_WITH_SUMS)
         return n->training && feeds_norm(l);
+    if (direction == TO_INPUT_WITH_SUMS)
+        return n->training && follows_norm(n, l);
     return direction == TO_OUTPUT || (n->training && (direction == TO_WEIGHTS || l->dx != NULL));
 }
 
-bool cuda_product_sums(const struct cuda_network *n, const struct cuda_layer *l)
+bool cuda_product_sums(const struct cuda_network *n, const struct cuda_layer *l,
+                       enum cuda_pass pass)
 {
-    return n->mode == FORWARD_TRAIN && l->product != NULL && l->product->plan[TO_SUMS].plan != NULL;
+    enum direction d = pass == CUDA_FORWARD ? TO_OUTPUT_WITH_SUMS : TO_INPUT_WITH_SUMS;
+    return n->mode == FORWARD_TRAIN && l->product != NULL && l->product->plan[d].plan != NULL;
+}
+
+// Partial sums of one block, and what the data gradient's are made from.
+static void bind_sums(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
+                      void *operands[DNN_OPERANDS])
+{
+    int channels = direction == TO_INPUT_WITH_SUMS ? l->in.channels : l->out.channels;
+    operands[DNN_SUM] = n->partials;
+    operands[DNN_SECOND_SUM] = n->partials + channels_padded(channels);
+    if (direction != TO_INPUT_WITH_SUMS)
+        return;
+    operands[DNN_NORM_X] = cuda_layer_input(n, &l[-1]);
+    operands[DNN_NORM_MEAN] = norm_vector_of(&l[-1].norm, NORM_MEAN, channels);
+    operands[DNN_NORM_SCALE] = norm_vector_of(&l[-1].norm, NORM_SCALE, channels);
+    operands[DNN_NORM_SHIFT] = norm_vector_of(&l[-1].norm, NORM_SHIFT, channels);
 }
 
 int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum direction direction)
@@ -186,14 +224,16 @@ int cuda_product_run(struct cuda_network *n, struct cuda_layer *l, enum directio
     const struct product *p = l->product;
     void *w = (char *)n->first->packed + p->filter.packed * element_bytes(n->engine->type);
     void *x = cuda_layer_input(n, l);
-    float *sums = n->partials;
-    void *const operands[DIRECTIONS][DNN_OPERANDS] = {
+    void *operands[DIRECTIONS][DNN_OPERANDS] = {
         [TO_OUTPUT] = {x, w, l->y},
         [TO_INPUT] = {l->dy, w, l->dx},
         [TO_WEIGHTS] = {x, l->dy, n->first->weight_gradient},
-        [TO_SUMS] = {x, w, l->y, sums, sums + channels_padded(l->out.channels)},
+        [TO_OUTPUT_WITH_SUMS] = {x, w, l->y},
+        [TO_INPUT_WITH_SUMS] = {l->dy, w, l->dx},
     };
     void *const swapped[DNN_OPERANDS] = {l->dy, x, n->first->weight_gradient};
+    if (cuda_has_sums(direction))
+        bind_sums(n, l, direction, operands[direction]);
     bool transposed = direction == TO_WEIGHTS && p->shape[direction].operation == DNN_MATMUL;
     return dnn_call_run(&l->calls[direction], &p->plan[direction], n->engine->dnn,
                         transposed ? swapped : operands[direction], n->first->workspace);

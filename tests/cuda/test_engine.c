@@ -20,7 +20,7 @@ static const char *device = "softgpu";
 
 // ---- plans
 
-// Whether BatchNorm's sums come with the product before it: as timing has it, or not, or so.
+// Whether BatchNorm's sums come with the products beside it: as timing has it, or not, or so.
 enum sums { CHOSEN, APART, TOGETHER, SUMS };
 
 // Such a network's plan, the caller's to free. NULL: by timing.
@@ -147,6 +147,40 @@ static struct graph *wide_graph(void)
     OK(graph_add_linear(g, "fc", 5));
     OK(graph_finish(g));
     return g;
+}
+
+// A ReLU between two convolutions, whose mask is found again from what the BatchNorm read; channels
+// and samples are padded.
+static struct graph *masked_graph(int stride)
+{
+    struct graph *g;
+    OK(graph_begin(&g, "masked", 3, 6, 5));
+    OK(graph_add_conv(g, "conv1", 6, 3, 1, false));
+    OK(graph_add_batchnorm(g, "norm1", false));
+    OK(graph_add_activation(g, "act1", ACTIVATION_RELU));
+    OK(graph_add_conv(g, "conv2", 9, 3, stride, true));
+    OK(graph_add_linear(g, "fc", 5));
+    OK(graph_finish(g));
+    return g;
+}
+
+static void masked_gradients_are_the_reference_ones(void **state)
+{
+    (void)state;
+    for (int stride = 1; stride <= 2; stride++)
+        for (enum sums sums = APART; sums <= TOGETHER; sums++) {
+            struct graph *g = masked_graph(stride);
+            char *plan = plan_with(sums, g);
+            const struct bench_options cuda = {
+                .device = device, .threads = 1, .max_batch = 4, .plan = plan};
+            struct bench b, expected;
+            bench_open_on(&b, &cuda, g, 3, 53);
+            bench_open(&expected, masked_graph(stride), 3, 53);
+            bench_check_alike(&b, &expected, 1e-5);
+            bench_close(&b);
+            bench_close(&expected);
+            free(plan);
+        }
 }
 
 static void wide_layers_are_the_reference_ones(void **state)
@@ -404,21 +438,25 @@ static void bad_plans_are_refused(struct bench *b, const char *plan)
     assert_non_null(last);
     check_unknown_engine(b, plan, " out=");
     check_unknown_engine(b, plan, " sums=");
+    check_unknown_engine(b, plan, " insums=");
     snprintf(damaged, sizeof(damaged), "%.*s", (int)(last - plan) + 1, plan);
     assert_int_equal(create_by(b, 6, true, damaged), RETORT_USAGE);
     assert_int_equal(create_by(b, 3, false, "conv1 fwd=direct;"), RETORT_USAGE);
 }
 
-// Of the four convolutions before a BatchNorm, those whose sums come with them. cuDNN may have none
-// in f32.
+// Of the four convolutions before a BatchNorm, and the three behind one, those whose sums come with
+// them. cuDNN may have none in f32, and behind none at all.
 static void check_sums(const char *plan, enum sums sums, int64_t precision)
 {
-    int count = plan_text_count_sums(plan);
+    int before = plan_text_count(plan, " sums="), behind = plan_text_count(plan, " insums=");
     bool narrow = precision == PRECISION_BF16 || precision == PRECISION_FP16;
+    bool soft = strcmp(device, "softgpu") == 0;
     if (sums == APART)
-        assert_int_equal(count, 0);
-    if (sums == TOGETHER && (narrow || strcmp(device, "softgpu") == 0))
-        assert_int_equal(count, 4);
+        assert_int_equal(before + behind, 0);
+    if (sums == TOGETHER && (narrow || soft))
+        assert_int_equal(before, 4);
+    if (sums == TOGETHER && soft)
+        assert_int_equal(behind, 3);
 }
 
 static void check_plan(enum sums sums, int64_t precision)
@@ -724,6 +762,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layer_is_the_reference_one),
         cmocka_unit_test(pools_keep_padding_zero),
+        cmocka_unit_test(masked_gradients_are_the_reference_ones),
         cmocka_unit_test(wide_layers_are_the_reference_ones),
         cmocka_unit_test(networks_are_the_reference_ones),
         cmocka_unit_test(narrow_types_are_near),

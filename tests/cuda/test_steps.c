@@ -28,7 +28,7 @@ enum { PIXELS = SIZE * SIZE * 3, EPOCH = 5 };
 enum way { PLAIN, PIECES, WHOLE };
 
 static const char *device = "softgpu";
-// BatchNorm's sums come with the product before it, or apart.
+// BatchNorm's sums come with the products beside it, or apart.
 static bool sums_together = true;
 
 static struct graph *graph_new(void)

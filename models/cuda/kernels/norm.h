@@ -9,12 +9,12 @@
 //
 // Sums are first partial ones (columns.h): of x - pivot and its square, where the pivot is the
 // channel's first value, so that a large mean costs no digits; then f64 totals. A convolution may
-// leave partials of one block in their place: f32 sums of x and x², pivot 0 (`x` is then NULL,
-// below). Their rounding, about 1e-6, costs 1e-6 (1 + mean² / variance) of the variance: a
-// thousandth where the mean is 30 deviations, and less than bf16's rounding of the values
-// themselves. Where BatchNorm takes its statistics over the whole batch, sums leave as f64 [2C + 1]
-// (of x and x² themselves and the number of samples; Q and S), which the caller adds up, and totals
-// come back.
+// leave partials of one block in their place: of forward f32 sums of x and x², pivot 0 (`x` is then
+// NULL, below), of backward those of dz and dz (x - mean). Forward's rounding, about 1e-6, costs
+// 1e-6 (1 + mean² / variance) of the variance: a thousandth where the mean is 30 deviations, and
+// less than bf16's rounding of the values themselves. Where BatchNorm takes its statistics over the
+// whole batch, sums leave as f64 [2C + 1] (of x and x² themselves and the number of samples; Q and
+// S), which the caller adds up, and totals come back.
 
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
@@ -56,6 +56,14 @@ struct norm_layer {
     struct pool pool; // kernel 0: none
 };
 
+// Of how many blocks partials are. Those that a convolution has left are one's; of no samples none.
+static inline int norm_partial_blocks(const struct norm_layer *n, bool left)
+{
+    if (!left)
+        return column_blocks(&n->columns);
+    return n->columns.rows > 0 ? 1 : 0;
+}
+
 // ---- forward
 // partials = of this micro-batch's x. Below, x is NULL where a convolution has left the sums.
 cudaError_t norm_moments_launch(const struct norm_layer *n, const void *x, float *partials,
@@ -76,20 +84,21 @@ cudaError_t norm_apply_launch(const struct norm_layer *n, const void *x, void *y
                               enum element_type type, cudaStream_t stream);
 
 // ---- backward
-// partials = of dz and dz (x - mean).
+// partials = of dz and dz (x - mean). Below, `left` says that a convolution has left them.
 cudaError_t norm_gradient_moments_launch(const struct norm_layer *n, const void *x, const void *dy,
                                          float *partials, enum element_type type,
                                          cudaStream_t stream);
 // dgamma and dbeta (=, [channels]), and the state's base and slope.
 cudaError_t norm_gradient_statistics_launch(const struct norm_layer *n, const float *partials,
-                                            float *dgamma, float *dbeta, cudaStream_t stream);
+                                            bool left, float *dgamma, float *dbeta,
+                                            cudaStream_t stream);
 // sums[2C] = Q, S; dgamma and dbeta are of this micro-batch. Then base and slope from the totals.
-cudaError_t norm_gradient_sums_launch(const struct norm_layer *n, const float *partials,
+cudaError_t norm_gradient_sums_launch(const struct norm_layer *n, const float *partials, bool left,
                                       double *sums, float *dgamma, float *dbeta,
                                       cudaStream_t stream);
 cudaError_t norm_gradient_totals_launch(const struct norm_layer *n, const double *totals,
                                         cudaStream_t stream);
-// dx may be dy, without a pool. Rows that belong to no sample become zeros.
+// dx may be dy, without a pool; dy may be dz already. Rows that belong to no sample become zeros.
 cudaError_t norm_gradient_launch(const struct norm_layer *n, const void *x, const void *dy,
                                  void *dx, enum element_type type, cudaStream_t stream);
 

@@ -214,18 +214,19 @@ cudaError_t norm_gradient_moments_launch(const struct norm_layer *n, const void 
 }
 
 cudaError_t norm_gradient_statistics_launch(const struct norm_layer *n, const float *partials,
-                                            float *dgamma, float *dbeta, cudaStream_t stream)
+                                            bool left, float *dgamma, float *dbeta,
+                                            cudaStream_t stream)
 {
     return kernel_launch(totals_shape(n->columns.channels, stream), statistics_kernel, *n, partials,
-                         column_blocks(&n->columns), true, nullptr, dgamma, dbeta);
+                         norm_partial_blocks(n, left), true, nullptr, dgamma, dbeta);
 }
 
-cudaError_t norm_gradient_sums_launch(const struct norm_layer *n, const float *partials,
+cudaError_t norm_gradient_sums_launch(const struct norm_layer *n, const float *partials, bool left,
                                       double *sums, float *dgamma, float *dbeta,
                                       cudaStream_t stream)
 {
     return kernel_launch(totals_shape(n->columns.channels, stream), statistics_kernel, *n, partials,
-                         column_blocks(&n->columns), false, sums, dgamma, dbeta);
+                         norm_partial_blocks(n, left), false, sums, dgamma, dbeta);
 }
 
 cudaError_t norm_gradient_totals_launch(const struct norm_layer *n, const double *totals,

@@ -143,15 +143,6 @@ __global__ void report_kernel(norm_layer n, const step_scalars *scalars, float *
 
 // ---- typed launches
 
-// Of partial sums. Sums that a convolution has left are one block's; those of no samples are not
-// there.
-int blocks_of(const norm_layer &n, const void *x)
-{
-    if (x != nullptr)
-        return column_blocks(&n.columns);
-    return n.columns.rows > 0 ? 1 : 0;
-}
-
 template <typename T>
 cudaError_t moments_typed(const norm_layer &n, const void *x, float *partials, cudaStream_t stream)
 {
@@ -164,7 +155,8 @@ cudaError_t statistics_typed(const norm_layer &n, const void *x, const float *pa
                              cudaStream_t stream)
 {
     return kernel_launch(totals_shape(n.columns.channels, stream), statistics_kernel<T>, n,
-                         static_cast<const T *>(x), partials, blocks_of(n, x));
+                         static_cast<const T *>(x), partials,
+                         norm_partial_blocks(&n, x == nullptr));
 }
 
 template <typename T>
@@ -172,7 +164,8 @@ cudaError_t sums_typed(const norm_layer &n, const void *x, const float *partials
                        cudaStream_t stream)
 {
     return kernel_launch(totals_shape(n.columns.channels, stream), sums_kernel<T>, n,
-                         static_cast<const T *>(x), partials, blocks_of(n, x), sums);
+                         static_cast<const T *>(x), partials, norm_partial_blocks(&n, x == nullptr),
+                         sums);
 }
 
 } // namespace

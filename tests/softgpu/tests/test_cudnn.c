@@ -203,32 +203,44 @@ static void sums_come_beside_the_output(void **unused)
     free(x), free(w), free(y);
 }
 
-// data gradient -> drelu -> the two sums of BatchNorm's backward
+// data gradient -> drelu, by what BatchNorm made of z -> the two sums of BatchNorm's backward
 static void backward_graphs_reduce(void **unused)
 {
     (void)unused;
     const struct conv f = {2, 1, 1};
+    const float mean[C] = {1, -1, 0}, scale[C] = {2, -1, 0}, shift[C] = {-3, 1, 0};
     float *z = whole(X_COUNT, 6), *w = whole(F_COUNT, 7), *dy = whole(Y_COUNT, 8);
     float *dx = conv_loops(f, 1, dy, w), sum[C] = {0}, product[C] = {0};
     for (int i = 0; i < X_COUNT; i++) {
-        dx[i] = z[i] > 0.0f ? dx[i] : 0.0f;
-        sum[i % C] += dx[i];
-        product[i % C] += dx[i] * z[i];
+        int c = i % C;
+        dx[i] = (z[i] - mean[c]) * scale[c] + shift[c] > 0.0f ? dx[i] : 0.0f;
+        sum[c] += dx[i];
+        product[c] += dx[i] * (z[i] - mean[c]);
     }
+    assert_true(sum[0] != 0.0f && sum[1] != 0.0f && sum[2] == 0.0f);
     desc_t zd = tensor4(1, BF16, N, C, H, W), wd = tensor4(2, BF16, K, C, R, R);
     desc_t yd = tensor4(3, BF16, N, K, P, Q), before = tensor4(4 | VIRTUAL, F32, N, C, H, W);
     desc_t after = tensor4(5, F32, N, C, H, W), times = tensor4(6 | VIRTUAL, F32, N, C, H, W);
-    desc_t ops[5] = {
+    desc_t distance = tensor4(9 | VIRTUAL, F32, N, C, H, W);
+    desc_t scaled = tensor4(10 | VIRTUAL, F32, N, C, H, W);
+    desc_t moved = tensor4(11 | VIRTUAL, F32, N, C, H, W);
+    desc_t ops[8] = {
         conv_data(convolution(f.stride, f.pre, f.pre, 1), wd, yd, before),
-        pointwise(CUDNN_POINTWISE_RELU_BWD, before, zd, after),
-        pointwise(CUDNN_POINTWISE_MUL, after, zd, times),
+        pointwise(CUDNN_POINTWISE_SUB, zd, tensor4(12, F32, 1, C, 1, 1), distance),
+        pointwise(CUDNN_POINTWISE_MUL, distance, tensor4(13, F32, 1, C, 1, 1), scaled),
+        pointwise(CUDNN_POINTWISE_ADD, scaled, tensor4(14, F32, 1, C, 1, 1), moved),
+        pointwise(CUDNN_POINTWISE_RELU_BWD, before, moved, after),
+        pointwise(CUDNN_POINTWISE_MUL, after, distance, times),
         reduction(CUDNN_REDUCE_TENSOR_ADD, after, tensor4(7, F32, 1, C, 1, 1)),
         reduction(CUDNN_REDUCE_TENSOR_ADD, times, tensor4(8, F32, 1, C, 1, 1)),
     };
-    const int64_t ids[6] = {1, 2, 3, 5, 7, 8};
-    void *dev[6] = {put(z, X_COUNT, BF16),         put(w, F_COUNT, BF16), put(dy, Y_COUNT, BF16),
-                    device_new(NULL, X_COUNT * 4), device_new(NULL, 64),  device_new(NULL, 64)};
-    graph_run(graph_of(5, ops), 6, ids, dev);
+    const int64_t ids[9] = {1, 2, 3, 5, 7, 8, 12, 13, 14};
+    void *dev[9] = {put(z, X_COUNT, BF16),  put(w, F_COUNT, BF16),
+                    put(dy, Y_COUNT, BF16), device_new(NULL, X_COUNT * 4),
+                    device_new(NULL, 64),   device_new(NULL, 64),
+                    put(mean, C, F32),      put(scale, C, F32),
+                    put(shift, C, F32)};
+    graph_run(graph_of(8, ops), 9, ids, dev);
     check("drelu", dev[3], F32, dx, X_COUNT);
     check("sum", dev[4], F32, sum, C);
     check("sum of products", dev[5], F32, product, C);
