@@ -88,22 +88,17 @@ static bool only_full(const struct cuda_engine *e)
     return e->type == ELEMENT_F32 && !e->tf32;
 }
 
-// A data gradient with sums at stride 2 is refused by each of cuDNN's engines, seconds apiece (seen
-// with 9.19): the engine asks, and goes on without; here only the longer run asks, for the count.
 static bool is_asked(const struct cuda_network *n, const struct cuda_layer *l, enum direction d)
 {
-    if (d == TO_INPUT_WITH_SUMS && l->node->stride > 1 && batch_count == 1)
-        return false;
     if (cuda_has_sums(d))
         return cuda_product_has(n, l, d);
     return d == TO_OUTPUT || (n->training && (d == TO_WEIGHTS || l > n->layers));
 }
 
 // Sums are added up on tensor cores alone: f32 goes on without.
-static bool may_lack(const struct cuda_network *n, const struct cuda_layer *l, enum direction d)
+static bool may_lack(const struct cuda_network *n, enum direction d)
 {
-    return cuda_has_sums(d) &&
-           (only_full(n->engine) || (d == TO_INPUT_WITH_SUMS && l->node->stride > 1));
+    return cuda_has_sums(d) && only_full(n->engine);
 }
 
 static void check_layer(const struct dnn_target *target, struct asked *asked,
@@ -119,7 +114,7 @@ static void check_layer(const struct dnn_target *target, struct asked *asked,
             continue;
         bool there = planned(target, n->engine, &p.shape[d], &notes);
         asked->with[d] += there;
-        if (!there && may_lack(n, l, d))
+        if (!there && may_lack(n, d))
             continue;
         if (!there)
             fail_msg("%s %s %s: %s, batch %d: cuDNN has no plan: %s", n->graph->arch, l->node->name,
