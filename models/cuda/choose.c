@@ -156,6 +156,14 @@ fail:
     return rc;
 }
 
+// At stride 2 each of cuDNN's engines refuses to add up a data gradient, seconds apiece (seen with
+// 9.19); and a cuDNN older than what this was compiled with may not know how to be asked.
+bool cuda_product_offered(const struct cuda_layer *l, enum direction direction)
+{
+    return direction != TO_INPUT_WITH_SUMS ||
+           (l->node->stride == 1 && cudnnGetVersion() >= CUDNN_VERSION);
+}
+
 int cuda_product_choose(struct cuda_network *n, struct cuda_layer *l, enum direction direction,
                         bool timed)
 {

@@ -171,6 +171,8 @@ int cuda_network_plan(const struct network *n, char **out);
 // Whether plans of an engine with these numerical notes, with this workspace, may be taken.
 bool cuda_engine_allowed(const struct cuda_engine *e, uint32_t notes);
 bool cuda_workspace_allowed(int64_t bytes);
+// Whether it is worth asking cuDNN for plans of that direction.
+bool cuda_product_offered(const struct cuda_layer *l, enum direction direction);
 // The fastest plan of one direction, by timing, or (timed = false) the first that does.
 // Directions with sums may be left without one, and come after the plain ones, against which they
 // are timed.

@@ -143,10 +143,12 @@ fail:
 static int choose_all(struct cuda_network *n)
 {
     int rc = RETORT_OK;
-    for (int i = 0; i < n->layer_count; i++)
-        for (int d = 0; d < DIRECTIONS; d++)
-            if (n->layers[i].ops == &CUDA_PRODUCT_LAYER && cuda_product_has(n, &n->layers[i], d))
-                TRY(cuda_product_choose(n, &n->layers[i], d, true));
+    for (int i = 0; i < n->layer_count; i++) {
+        struct cuda_layer *l = &n->layers[i];
+        for (int d = 0; d < DIRECTIONS && l->ops == &CUDA_PRODUCT_LAYER; d++)
+            if (cuda_product_has(n, l, d) && cuda_product_offered(l, d))
+                TRY(cuda_product_choose(n, l, d, true));
+    }
 fail:
     return rc;
 }

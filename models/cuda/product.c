@@ -187,20 +187,13 @@ static bool follows_norm(const struct cuda_network *n, const struct cuda_layer *
            l[-1].relu && l[-1].pool == 0;
 }
 
-// Whether it is worth asking: at stride 2 each of cuDNN's engines refuses, seconds apiece (seen
-// with 9.19), and a cuDNN older than what this was compiled with may not know how to be asked.
-static bool can_reduce(const struct cuda_layer *l)
-{
-    return l->node->stride == 1 && cudnnGetVersion() >= CUDNN_VERSION;
-}
-
 bool cuda_product_has(const struct cuda_network *n, const struct cuda_layer *l,
                       enum direction direction)
 {
     if (direction == TO_OUTPUT_WITH_SUMS)
         return n->training && feeds_norm(l);
     if (direction == TO_INPUT_WITH_SUMS)
-        return n->training && follows_norm(n, l) && can_reduce(l);
+        return n->training && follows_norm(n, l);
     return direction == TO_OUTPUT || (n->training && (direction == TO_WEIGHTS || l->dx != NULL));
 }
 

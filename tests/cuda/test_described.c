@@ -91,7 +91,7 @@ static bool only_full(const struct cuda_engine *e)
 static bool is_asked(const struct cuda_network *n, const struct cuda_layer *l, enum direction d)
 {
     if (cuda_has_sums(d))
-        return cuda_product_has(n, l, d);
+        return cuda_product_has(n, l, d) && cuda_product_offered(l, d);
     return d == TO_OUTPUT || (n->training && (d == TO_WEIGHTS || l > n->layers));
 }
 
