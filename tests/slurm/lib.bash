@@ -24,7 +24,7 @@ passed() {
 fail() {
     echo "FAILED after $SECONDS s: $*"
     [ ! -e "$state/slurm.conf" ] || scontrol -o show job
-    tail -n 20 "$state"/*.log ./*/slurm-*.log ./*.log 2>/dev/null
+    tail -n 20 "$state"/*.log ./*/slurm-*.log ./*/mpirun.log ./*.log 2>/dev/null
     exit 1
 } >&2
 
